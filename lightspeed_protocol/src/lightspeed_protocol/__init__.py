@@ -1,0 +1,3 @@
+"""The LightSpeed wire format, and the small trio runtime that node and client share."""
+
+__version__ = "0.1.0"

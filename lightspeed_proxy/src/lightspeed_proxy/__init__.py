@@ -1,0 +1,3 @@
+"""The LightSpeed node: carries players' game packets to the game server and back."""
+
+__version__ = "0.1.0"
