@@ -11,6 +11,7 @@ from typing import Final
 import attrs
 
 WINDOW: Final = 512  # numbers remembered: 4 s at 128 packets/s
+RESTART: Final = 8  # numbers too old in a row that mean the peer counts afresh
 _MASK: Final = (1 << WINDOW) - 1
 
 
@@ -28,9 +29,7 @@ class SequenceWindow:
     the one before, start over.
     """
 
-    RESTART: Final = 8
-
-    received: int = 0
+    lost: int = 0  # numbers that have not come (yet)
     duplicates: int = 0  # refusals, those too old to judge included
     _lowest: int = 0
     _highest: int = -1  # unwrapped: counts on beyond 65535
@@ -43,9 +42,9 @@ class SequenceWindow:
         """True for news; False for a duplicate or a number too old to judge."""
         highest = self._highest
         if self._seen == _MASK and sequence == (highest + 1) & 0xFFFF:
-            self._highest = highest + 1  # in order after 512 that all came: nothing to shift
-            self.received += 1
-            self._refused_in_a_row = 0
+            self._highest = highest + 1  # in order, as were the 512 before: nothing to shift
+            if self._refused_in_a_row:
+                self._refused_in_a_row = 0
             return True
         if highest < 0:
             self._begin(sequence)
@@ -54,16 +53,25 @@ class SequenceWindow:
         if ahead > 0:
             self._seen = (self._seen << ahead | 1) & _MASK if ahead < WINDOW else 1
             self._highest = highest + ahead
+            self.lost += ahead - 1
         else:
             bit = 1 << -ahead
             if ahead <= -WINDOW or self._seen & bit:
                 return self._refuse(sequence, old=ahead <= -WINDOW)
             self._seen |= bit
-            if highest + ahead < self._lowest:
-                self._lowest = highest + ahead  # reordered before the very first
+            below = self._lowest - (highest + ahead)
+            if below > 0:  # reordered before the very first
+                self._lowest -= below
+                self.lost += below - 1
+            else:
+                self.lost -= 1
         self._refused_in_a_row = 0
-        self.received += 1
         return True
+
+    @property
+    def received(self) -> int:
+        """Numbers accepted."""
+        return self.expected - self.lost
 
     @property
     def expected(self) -> int:
@@ -72,16 +80,10 @@ class SequenceWindow:
             self._highest - self._lowest + 1 if self._highest >= 0 else 0
         )
 
-    @property
-    def lost(self) -> int:
-        """Numbers that have not come (yet)."""
-        return max(0, self.expected - self.received)
-
     def _begin(self, sequence: int) -> None:
         self._lowest = self._highest = 0x10000 + sequence  # room below for early reordering
         self._seen = 1
         self._refused_in_a_row = 0
-        self.received += 1
 
     def _refuse(self, sequence: int, *, old: bool) -> bool:
         self.duplicates += 1
@@ -90,7 +92,7 @@ class SequenceWindow:
         newer = distance(self._refused, sequence) > 0
         self._refused_in_a_row = self._refused_in_a_row + 1 if newer else 1
         self._refused = sequence
-        if self._refused_in_a_row < self.RESTART:
+        if self._refused_in_a_row < RESTART:
             return False
         self.duplicates -= 1
         self._expected_before = self.expected

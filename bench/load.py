@@ -1,0 +1,197 @@
+"""Drives a relay in a child process and reads what it cost: packets, CPU seconds, memory.
+
+Load is closed-loop: so many packets are in flight and an answer sends the next, so nothing is
+lost and the relay is never asked for more than it can do. CPU time and memory are the child's
+own, from /proc, so the load generator's share of the machine does not count.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import attrs
+from lightspeed_protocol.endpoint import Endpoint
+from lightspeed_protocol.header import pack_addresses
+
+Address = tuple[str, int]
+PAYLOAD: Final = bytes(120)
+_TICK_S: Final = 1 / os.sysconf("SC_CLK_TCK")
+
+
+@attrs.frozen
+class Cost:
+    """What `packets` datagrams forwarded by a child cost; a round trip forwards two."""
+
+    packets: int
+    lost: int
+    wall_s: float
+    cpu_s: float
+
+    @property
+    def cpu_us(self) -> float:
+        """Microseconds of CPU per forwarded datagram."""
+        return self.cpu_s / self.packets * 1e6
+
+    @property
+    def per_core(self) -> float:
+        """Forwarded datagrams a second that one fully busy core would carry."""
+        return self.packets / self.cpu_s
+
+
+def cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) * _TICK_S
+
+
+def resident_bytes(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError(f"no VmRSS for {pid}")
+
+
+def free_port(kind: int = socket.SOCK_DGRAM) -> int:
+    with socket.socket(socket.AF_INET, kind) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def child(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A Python child that is ended by its pid, whatever happens."""
+    process = subprocess.Popen([sys.executable, *arguments], stderr=subprocess.DEVNULL)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(8)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@contextmanager
+def node(directory: Path, *, clients: int = 100) -> Iterator[tuple[int, int]]:
+    """A node with every check on and limits high enough for the load: (pid, data port)."""
+    data, http = free_port(), free_port(socket.SOCK_STREAM)
+    config = directory / "proxy.toml"
+    config.write_text(
+        "[limits]\n"
+        f"max_clients = {clients}\nmax_flows_per_client = 16\n"
+        "max_pps_per_client = 10000000\nmax_bps_per_client = 10000000000\n"
+    )
+    addresses = ("--data", f"127.0.0.1:{data}", "--http", f"127.0.0.1:{http}")
+    run = ("-m", "lightspeed_proxy", "run", "--dev", "--config", str(config), *addresses)
+    with child(*run) as process:
+        _wait_for_tcp(http, process)
+        yield process.pid, data
+
+
+@contextmanager
+def peer(kind: str, server: int) -> Iterator[tuple[int, int]]:
+    """A bare forwarder: (pid, port)."""
+    port = free_port()
+    with child("-m", "bench.peers", kind, str(port), str(server)) as process:
+        time.sleep(1.0)  # it says nothing when it is ready
+        yield process.pid, port
+
+
+def _wait_for_tcp(port: int, process: subprocess.Popen[bytes]) -> None:
+    for _ in range(200):
+        if process.poll() is not None:
+            raise RuntimeError(f"the node ended with {process.returncode}")
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return
+    raise RuntimeError("the node did not start")
+
+
+def udp_socket() -> socket.socket:
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 21)
+    sock.bind(("127.0.0.1", 0))
+    sock.setblocking(False)
+    return sock
+
+
+@attrs.define(eq=False)
+class Player:
+    """One game conversation: raw towards a bare peer, in the tunnel towards a node."""
+
+    sock: socket.socket
+    to: Address
+    endpoint: Endpoint | None = None
+
+    def datagram(self) -> bytes:
+        if self.endpoint is None:
+            return PAYLOAD
+        return self.endpoint.wrap(PAYLOAD, 0)[0]
+
+
+def players(count: int, port: int, server: int | None) -> list[Player]:
+    """`server` names the game server inside the tunnel; None speaks plainly."""
+    made = []
+    for _ in range(count):
+        sock = udp_socket()
+        key = pack_addresses(sock.getsockname(), ("127.0.0.1", server or 0))
+        endpoint = None if server is None else Endpoint.open(key)
+        made.append(Player(sock, ("127.0.0.1", port), endpoint))
+    return made
+
+
+def drive(
+    pid: int, crowd: list[Player], echo: socket.socket, *, seconds: float, in_flight: int
+) -> Cost:
+    """Keep `in_flight` packets going round for `seconds`, spread over all of `crowd`."""
+    poll = select.epoll()
+    by_fd = {player.sock.fileno(): player for player in crowd}
+    for fd in (*by_fd, echo.fileno()):
+        poll.register(fd, select.EPOLLIN)
+    echo_fd = echo.fileno()
+    waiting = list(reversed(crowd))
+    flying = sent = back = 0
+    cpu, began = cpu_seconds(pid), time.monotonic()
+    now = last = began
+    while now - began < seconds or (flying and now - last < 1.0):
+        while flying < in_flight and now - began < seconds:
+            player = waiting.pop() if waiting else crowd[sent % len(crowd)]
+            player.sock.sendto(player.datagram(), player.to)
+            sent += 1
+            flying += 1
+        for fd, _ in poll.poll(0.2, 256):
+            if fd == echo_fd:
+                for _ in range(64):
+                    try:
+                        payload, source = echo.recvfrom(4096)
+                    except BlockingIOError:
+                        break
+                    echo.sendto(payload, source)
+                continue
+            player = by_fd[fd]
+            try:
+                player.sock.recv(4096)
+            except OSError:
+                continue
+            waiting.insert(0, player) if len(crowd) > in_flight else waiting.append(player)
+            back += 1
+            flying -= 1
+            last = now
+        now = time.monotonic()
+        if flying and now - last > 0.5 and now - began < seconds:
+            flying = 0  # lost: counted at the end, and the load goes on
+            last = now
+    poll.close()
+    return Cost(2 * back, sent - back, now - began, cpu_seconds(pid) - cpu)

@@ -1,0 +1,338 @@
+"""XOR repair: one repair packet per block of K source packets rebuilds any one of them.
+
+A repair payload is the XOR of the source payloads, each padded with zeros to the longest, then
+the XOR of their lengths as 2 bytes. Read little-endian, a payload padded at its end is the same
+number as the payload itself, so one running integer per block is all the arithmetic there is.
+
+The decoder hands every source packet on at once and remembers which it has handed on. It trusts
+no peer to number well: the original node can run two encoders per session which number alike,
+so two different packets under one (block, index) are both delivered and their block is never
+used for recovery again.
+
+Source: PROTOCOL.md, "XOR repair".
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ..errors import WireError
+from .header import FEC_BYTES, FIELD, LARGEST_K
+
+DEFAULT_K: Final = 4
+SMALLEST_K: Final = 2
+MAX_PAYLOAD: Final = 1400  # larger ones travel as version 1, beside FEC
+WINDOW: Final = 64  # blocks remembered
+RESTART: Final = 8  # stale packets in a row that mean the peer numbers afresh
+
+# The original passes payloads up to its 2048-byte buffer. Larger ones are delivered but never
+# kept, which bounds what a peer can make us hold.
+_LARGEST_KEPT: Final = 2048
+_LENGTH_BYTES: Final = 2
+
+
+class XorEncoder:
+    """Numbers source packets and makes the repair packet that closes each block.
+
+    `protect` takes any length, because a game packet must never be lost to a check in here; the
+    caller sends what is over `MAX_PAYLOAD` as version 1 and does not call it.
+    """
+
+    __slots__ = ("_block", "_count", "_lengths", "_longest", "_xor", "k")
+
+    def __init__(self, k: int = DEFAULT_K, *, block: int = 0) -> None:
+        """`block` is the first id; one far from an earlier encoder's keeps the two apart."""
+        self.k = min(max(k, SMALLEST_K), LARGEST_K)
+        self._block = block & 0xFFFF
+        self._count = 0  # source packets in the open block
+        self._xor = self._lengths = self._longest = 0
+
+    @property
+    def block(self) -> int:
+        """The block that the next source packet joins."""
+        return self._block
+
+    def protect(self, payload: bytes) -> tuple[bytes, bytes | None]:
+        """The FEC field for this source packet and, when it closed its block, the repair body.
+
+        The repair body is complete: its own FEC field and its payload.
+        """
+        count, k = self._count, self.k
+        field = FIELD.pack(self._block, count, k)
+        length = len(payload)
+        self._xor ^= int.from_bytes(payload, "little")
+        self._lengths ^= length
+        if length > self._longest:
+            self._longest = length
+        self._count = count + 1
+        return field, self._close() if count + 1 == k else None
+
+    def flush(self) -> bytes | None:
+        """Close an open block early: its repair body, or None when no block is open.
+
+        Its K is the number of source packets the block got. Only for a peer that negotiated it:
+        the original invents an empty packet from it.
+        """
+        return self._close() if self._count else None
+
+    def _close(self) -> bytes:
+        count = self._count
+        body = (
+            FIELD.pack(self._block, count, count)
+            + self._xor.to_bytes(self._longest, "little")
+            + self._lengths.to_bytes(_LENGTH_BYTES, "big")
+        )
+        self._block = (self._block + 1) & 0xFFFF
+        self._count = self._xor = self._lengths = self._longest = 0
+        return body
+
+
+class _Open:
+    """A block that may still need recovery.
+
+    `have` and `hashes` are kept per index; `xor`, `lengths` and `longest` cover the source
+    packets that agree on `nominal`, the K they name (0 until one has come).
+    """
+
+    __slots__ = (
+        "block",
+        "hashes",
+        "have",
+        "lengths",
+        "longest",
+        "nominal",
+        "repair",
+        "repair_k",
+        "xor",
+    )
+
+    def __init__(self, block: int) -> None:
+        self.block = block
+        self.nominal = self.have = self.hashes = 0
+        self.xor = self.lengths = self.longest = 0
+        self.repair: bytes | None = None
+        self.repair_k = 0  # a flushed block's repair names fewer than its sources did
+
+    def closed(self) -> int:
+        """What is remembered afterwards, in one integer: block, indexes, 32-bit hashes."""
+        return self.block | self.have << 16 | self.hashes << 32
+
+
+class XorDecoder:
+    """Turns the bodies of version 2 packets into payloads for the game.
+
+    Memory: at most `WINDOW` blocks; an open one holds one running sum and one repair payload, a
+    closed one a single integer.
+    """
+
+    __slots__ = (
+        "_newest",
+        "_ring",
+        "_stale_at",
+        "_stale_run",
+        "conflicts",
+        "duplicates",
+        "lies",
+        "recovered",
+        "repair",
+        "source",
+        "stale",
+        "unrecoverable",
+    )
+
+    def __init__(self) -> None:
+        self.source = 0
+        self.repair = 0
+        self.recovered = 0
+        self.duplicates = 0  # same block, index and bytes as one delivered: dropped
+        self.conflicts = 0  # packets that contradict what their block already holds
+        self.stale = 0  # packets from behind the window
+        self.lies = 0  # recoveries thrown away: length or padding was wrong
+        self.unrecoverable = 0  # blocks given up with a repair and more than one missing
+        self._newest = -1
+        self._ring: list[_Open | int | None] = []  # by block modulo WINDOW; int: closed
+        self._stale_run = 0
+        self._stale_at = 0
+
+    @property
+    def open_blocks(self) -> int:
+        """Blocks begun, neither complete nor given up."""
+        return sum(type(entry) is _Open for entry in self._ring)
+
+    @property
+    def failures(self) -> int:
+        """Blocks whose repair packet came and could not help (yet)."""
+        waiting = sum(type(e) is _Open and e.repair is not None for e in self._ring)
+        return self.unrecoverable + self.lies + waiting
+
+    def receive(self, body: bytes) -> list[bytes]:
+        """What the game gets now: the packet itself, then what it helped to recover.
+
+        `body` is the datagram from byte 20 on. Raises `WireError` "malformed" (FEC field cut
+        short or K out of range, repair payload of impossible length) or "fec-index" (index
+        above K), and changes nothing then.
+        """
+        if len(body) < FEC_BYTES:
+            raise WireError("malformed")
+        block, index, k = FIELD.unpack_from(body)
+        if not 1 <= k <= LARGEST_K:
+            raise WireError("malformed")
+        payload = body[FEC_BYTES:]
+        if index < k:
+            return self._receive_source(block, index, k, payload)
+        if index > k:
+            raise WireError("fec-index")
+        if not _LENGTH_BYTES <= len(payload) <= _LARGEST_KEPT + _LENGTH_BYTES:
+            raise WireError("malformed")
+        recovered = self._receive_repair(block, k, payload)
+        return [] if recovered is None else [recovered]
+
+    def _receive_source(self, block: int, index: int, k: int, payload: bytes) -> list[bytes]:
+        self.source += 1
+        if not self._admit(block):
+            return [payload]
+        slot = block % WINDOW
+        entry = self._ring[slot]
+        digest = hash(payload) & 0xFFFFFFFF
+        if entry is None:
+            entry = self._ring[slot] = _Open(block)
+        elif type(entry) is int:
+            if not entry >> 16 >> index & 1:
+                self._ring[slot] = entry | 1 << 16 + index | digest << 32 + 32 * index
+            elif entry >> 32 + 32 * index & 0xFFFFFFFF == digest:
+                self.duplicates += 1
+                return []
+            else:
+                self.conflicts += 1
+            return [payload]
+        assert type(entry) is _Open
+
+        bit = 1 << index
+        if entry.have & bit:
+            if entry.hashes >> 32 * index & 0xFFFFFFFF == digest:
+                self.duplicates += 1
+                return []
+            self.conflicts += 1
+            self._ring[slot] = entry.closed()
+            return [payload]
+        entry.have |= bit
+        entry.hashes |= digest << 32 * index
+        if not entry.nominal:
+            entry.nominal = k
+        elif k != entry.nominal:
+            self.conflicts += 1
+            if index < entry.nominal:  # in a place of this block, yet of another
+                self._ring[slot] = entry.closed()
+            return [payload]
+        length = len(payload)
+        if length > _LARGEST_KEPT:
+            self._ring[slot] = entry.closed()
+            return [payload]
+        entry.xor ^= int.from_bytes(payload, "little")
+        entry.lengths ^= length
+        if length > entry.longest:
+            entry.longest = length
+
+        if entry.repair is None:
+            full = (1 << k) - 1
+            if entry.have & full == full:
+                self._ring[slot] = entry.closed()
+            return [payload]
+        recovered = self._settle(entry)
+        return [payload] if recovered is None else [payload, recovered]
+
+    def _receive_repair(self, block: int, k: int, payload: bytes) -> bytes | None:
+        self.repair += 1
+        if not self._admit(block):
+            return None
+        slot = block % WINDOW
+        entry = self._ring[slot]
+        if type(entry) is int:
+            return None
+        if entry is None:
+            entry = self._ring[slot] = _Open(block)
+        assert type(entry) is _Open
+        if entry.repair is None:
+            entry.repair = payload
+            entry.repair_k = k
+            return self._settle(entry)
+        if entry.repair == payload and entry.repair_k == k:
+            self.duplicates += 1
+        else:
+            self.conflicts += 1
+            self._ring[slot] = entry.closed()
+        return None
+
+    def _settle(self, entry: _Open) -> bytes | None:
+        """Close a block that has its repair, if that is possible now; what it recovered."""
+        k = entry.repair_k
+        full = (1 << k) - 1
+        slot = entry.block % WINDOW
+        covered = (1 << entry.nominal) - 1
+        if entry.nominal and (k > entry.nominal or entry.have & covered & ~full):
+            self.conflicts += 1  # this repair is not of these source packets
+            self._ring[slot] = entry.closed()
+            return None
+        missing = full & ~entry.have
+        if missing & (missing - 1):
+            return None
+        payload = None
+        if missing:
+            payload = _recover(entry)
+            if payload is None:
+                self.lies += 1
+            else:
+                self.recovered += 1
+                entry.have |= missing
+                entry.hashes |= (hash(payload) & 0xFFFFFFFF) << 32 * (missing.bit_length() - 1)
+        self._ring[slot] = entry.closed()
+        return payload
+
+    def _admit(self, block: int) -> bool:
+        """Move the window where `block` is news; False when it lies behind the window."""
+        newest = self._newest
+        if block != newest:
+            if newest < 0:
+                self._ring = [None] * WINDOW
+                self._newest = block
+                return True
+            ahead = ((block - newest + 0x8000) & 0xFFFF) - 0x8000
+            if ahead > 0:
+                self._leave(min(ahead, WINDOW))
+                self._newest = block
+            elif ahead <= -WINDOW:
+                if not self._began_afresh(block):
+                    self.stale += 1
+                    return False
+                self._leave(WINDOW)
+                self._newest = block
+        self._stale_run = 0
+        return True
+
+    def _leave(self, count: int) -> None:
+        """Empty the places of the next `count` blocks."""
+        for block in range(self._newest + 1, self._newest + 1 + count):
+            entry = self._ring[block % WINDOW]
+            if type(entry) is _Open and entry.repair is not None:
+                self.unrecoverable += 1
+            self._ring[block % WINDOW] = None
+
+    def _began_afresh(self, block: int) -> bool:
+        """Whether this stale packet ends a run of `RESTART` that count upwards."""
+        step = (block - self._stale_at) & 0xFFFF
+        self._stale_run = self._stale_run + 1 if step < WINDOW else 1
+        self._stale_at = block
+        return self._stale_run >= RESTART
+
+
+def _recover(entry: _Open) -> bytes | None:
+    """The one missing payload; None when the symbol cannot be the sum of these packets."""
+    assert entry.repair is not None
+    symbol = entry.repair[:-_LENGTH_BYTES]
+    length = entry.lengths ^ int.from_bytes(entry.repair[-_LENGTH_BYTES:], "big")
+    if max(length, entry.longest) != len(symbol):
+        return None  # a symbol is exactly as long as the longest packet it covers
+    value = entry.xor ^ int.from_bytes(symbol, "little")
+    if value.bit_length() > 8 * length:
+        return None
+    return value.to_bytes(length, "little")

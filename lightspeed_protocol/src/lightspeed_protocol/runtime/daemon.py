@@ -1,0 +1,72 @@
+"""What both daemons do around their work: stages, signals, exit status."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import trio
+
+from ..errors import ConfigError, Refused
+
+if sys.platform == "win32":
+    STOP_SIGNALS = (signal.SIGINT, signal.SIGBREAK)
+    RELOAD_SIGNALS: tuple[signal.Signals, ...] = ()
+else:
+    STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+    RELOAD_SIGNALS = (signal.SIGHUP,)
+
+
+@asynccontextmanager
+async def stage(task: Callable[..., Awaitable[object]], *args: object) -> AsyncIterator[Any]:
+    """Run `task` while the body runs; leaving the body cancels it.
+
+    The body begins once `task` calls ``task_status.started(value)`` and gets
+    that value. What must stop first is nested innermost.
+    """
+    async with trio.open_nursery() as nursery:
+        yield await nursery.start(task, *args)
+        nursery.cancel_scope.cancel("stage left")
+
+
+async def watch_signals(
+    stop: trio.Event,
+    reload: Callable[[], Awaitable[object]] | None = None,
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """First stop signal: set `stop`, and the daemon drains. Second: leave at once.
+
+    SIGHUP awaits `reload`, one at a time; while draining it is ignored. A daemon without
+    `reload` keeps what SIGHUP does by itself: a client ends with its terminal.
+    """
+    reloads: set[int] = set() if reload is None else {int(number) for number in RELOAD_SIGNALS}
+    with trio.open_signal_receiver(*STOP_SIGNALS, *reloads) as signals:
+        task_status.started()
+        async for number in signals:
+            if number in reloads:
+                if reload is not None and not stop.is_set():
+                    await reload()
+                continue
+            if stop.is_set():
+                raise SystemExit(128 + number)
+            stop.set()
+
+
+def run(daemon: Callable[..., Awaitable[object]], *args: object) -> int:
+    """`trio.run`, with the exit status systemd acts on. A bug keeps its traceback."""
+    status = 0
+    try:
+        trio.run(daemon, *args)
+    except* ConfigError as group:
+        print(*group.exceptions, sep="\n", file=sys.stderr)
+        status = 78  # EX_CONFIG; the unit has RestartPreventExitStatus=78 77
+    except* Refused as group:
+        print(*group.exceptions, sep="\n", file=sys.stderr)
+        status = 77  # EX_NOPERM
+    except* (SystemExit, KeyboardInterrupt):
+        status = 1  # told twice to stop, or interrupted before the signals were watched
+    return status

@@ -1,0 +1,70 @@
+"""What the node counts: plain ints, bumped on the packet path, read when somebody asks.
+
+Every datagram that is not forwarded or answered is counted under exactly one of `DROP_REASONS`.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import attrs
+
+DROP_REASONS: Final = (
+    "closed",  # the node relays for nobody: neither --dev nor an invite
+    "short",  # fewer bytes than a header
+    "version",  # a header version this node does not speak
+    "malformed",  # FEC field with K of 0 or above 16, or cut off
+    "fec-index",  # a FEC index above K
+    "oversized",  # more bytes than a tunnel packet may have
+    "empty",  # a data packet with no payload and no flag
+    "duplicate",  # seen before, or too old to tell
+    "rate-packets",  # the client's packets per second
+    "rate-bytes",  # the client's bytes per second
+    "destination",  # an address or port the policy forbids
+    "banned",  # this client is banned for now
+    "many-destinations",  # this client opens too many conversations
+    "amplification",  # answers far larger than what the client sent
+    "max-clients",  # no session left
+    "max-flows",  # no flow left for this client
+    "no-socket",  # the kernel gave no socket for a new flow
+    "draining",  # the node is shutting down and takes no new session
+    "unsent",  # the kernel would not take the datagram
+)
+
+
+@attrs.define(eq=False)
+class Counters:
+    """One node's totals since it started. Bytes are UDP payload bytes as seen on the wire."""
+
+    packets_up: int = 0  # tunnel -> game server
+    packets_down: int = 0  # game server -> tunnel
+    bytes_up: int = 0
+    bytes_down: int = 0
+    keepalives: int = 0
+    handshakes: int = 0
+    fins: int = 0
+    sessions_created: int = 0
+    sessions_closed: int = 0  # by FIN
+    sessions_expired: int = 0
+    flows_created: int = 0
+    flows_closed: int = 0
+    fec_source: int = 0
+    fec_repair: int = 0
+    fec_recovered: int = 0
+    fec_repair_sent: int = 0
+    bans: int = 0
+    batches: int = 0  # wake-ups of the uplink loop
+    icmp_errors: int = 0  # the kernel reported an unreachable peer
+    drops: dict[str, int] = attrs.field(factory=lambda: dict.fromkeys(DROP_REASONS, 0))
+
+    @property
+    def packets_relayed(self) -> int:
+        return self.packets_up + self.packets_down
+
+    @property
+    def bytes_relayed(self) -> int:
+        return self.bytes_up + self.bytes_down
+
+    @property
+    def packets_dropped(self) -> int:
+        return sum(self.drops.values())

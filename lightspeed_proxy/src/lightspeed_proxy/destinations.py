@@ -1,0 +1,92 @@
+"""Where a node may send: never into its own networks, never where no game server lives.
+
+Source: the IANA IPv4 and IPv6 Special-Purpose Address Registries (RFC 6890), plus multicast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Final
+
+import attrs
+
+Network = IPv4Network | IPv6Network
+
+# Left open by `dev`: everything a lab on one machine or one LAN needs.
+PRIVATE: Final = tuple(
+    ip_network(net)
+    for net in (
+        "10.0.0.0/8",
+        "100.64.0.0/10",  # shared address space of carriers
+        "127.0.0.0/8",
+        "169.254.0.0/16",
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        "::1/128",
+        "fc00::/7",
+        "fe80::/10",
+    )
+)
+# Never a game server, whoever asks.
+RESERVED: Final = tuple(
+    ip_network(net)
+    for net in (
+        "0.0.0.0/8",
+        "192.0.0.0/24",
+        "192.0.2.0/24",  # documentation
+        "192.88.99.0/24",  # the retired 6to4 relays
+        "198.18.0.0/15",  # benchmarking
+        "198.51.100.0/24",  # documentation
+        "203.0.113.0/24",  # documentation
+        "224.0.0.0/4",  # multicast
+        "240.0.0.0/4",  # reserved, and the broadcast address
+        "::/128",
+        "::ffff:0:0/96",  # IPv4 in disguise
+        "64:ff9b::/96",
+        "64:ff9b:1::/48",
+        "100::/64",
+        "2001::/23",
+        "2001:db8::/32",  # documentation
+        "2002::/16",
+        "3fff::/20",  # documentation
+        "ff00::/8",  # multicast
+    )
+)
+
+
+def _within(address: IPv4Address | IPv6Address, networks: Iterable[Network]) -> bool:
+    return any(address.version == net.version and address in net for net in networks)
+
+
+@attrs.frozen(kw_only=True)
+class DestinationPolicy:
+    """`is_own` tells whether an address belongs to this machine; `own_ports` are the node's.
+
+    `deny` beats everything; a non-empty `allow` is the whole list of what is permitted, and
+    may open a private range on purpose. The reserved ranges cannot be opened.
+    """
+
+    allow: tuple[Network, ...] = ()
+    deny: tuple[Network, ...] = ()
+    deny_ports: frozenset[int] = frozenset()
+    dev: bool = False
+    own_ports: frozenset[int] = frozenset()
+    is_own: Callable[[str], bool] = lambda _host: False
+
+    def permits(self, host: str, port: int) -> bool:
+        """Whether a new flow may be opened to this numeric address."""
+        address = ip_address(host)
+        if port == 0 or port in self.deny_ports:
+            return False
+        if _within(address, RESERVED) or _within(address, self.deny):
+            return False
+        if self.allow:
+            if not _within(address, self.allow):
+                return False
+        elif not self.dev and _within(address, PRIVATE):
+            return False
+        if self.dev or self.allow:
+            # A lab may have its game server on this machine, but never the node itself.
+            return not (port in self.own_ports and (address.is_loopback or self.is_own(host)))
+        return not self.is_own(host)
