@@ -1,9 +1,10 @@
 """The baselines a benchmark compares with: bare forwarders that check nothing.
 
-    python -m bench.peers await|drain PORT TO_PORT
+    python -m bench.peers await|drain|echo PORT TO_PORT
 
 `await` receives and sends with one `await` per packet, as a first trio program would; `drain`
 waits for readability once and takes what is there. Both know one client and one server.
+`echo` is a game server that answers everything, blocking, as fast as Python can.
 """
 
 from __future__ import annotations
@@ -79,6 +80,15 @@ async def run_drain(port: int, server: int) -> None:
         nursery.start_soon(down)
 
 
+def run_echo(port: int) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", port))
+        while True:
+            sock.sendto(*sock.recvfrom(LARGEST))
+
+
 if __name__ == "__main__":
     kind, port, server = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    if kind == "echo":
+        run_echo(port)
     trio.run(partial({"await": run_await, "drain": run_drain}[kind], port, server))

@@ -37,7 +37,7 @@ def throughput(directory: Path, seconds: float) -> dict[str, Any]:
                 ("drain", drain_pid, players(1, drain_port, None)),
                 ("node", node_pid, players(1, node_port, server)),
             ]
-            for name, pid, crowd in subjects:
+            for _, pid, crowd in subjects:
                 drive(pid, crowd, echo, seconds=seconds / 4, in_flight=IN_FLIGHT)  # warm up
             for _ in range(ROUNDS):
                 for name, pid, crowd in subjects:

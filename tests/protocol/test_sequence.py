@@ -82,3 +82,10 @@ def test_accepting_in_between_ends_the_run() -> None:
     for number in range(1, 60):
         assert not window.accept(number)
         assert window.accept(5000 + number)
+
+
+def test_a_peer_that_starts_afresh_far_ahead_has_lost_nothing() -> None:
+    window = SequenceWindow()
+    for number in (10, 11, 30000, 30001, 30003):
+        assert window.accept(number)
+    assert (window.received, window.lost) == (5, 1)

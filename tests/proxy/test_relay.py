@@ -6,6 +6,8 @@ import pytest
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lightspeed_protocol.endpoint import Endpoint
+from lightspeed_protocol.errors import WireError
 from lightspeed_protocol.header import (
     FIN,
     HANDSHAKE,
@@ -16,10 +18,11 @@ from lightspeed_protocol.header import (
     decode,
     pack_addresses,
 )
+from lightspeed_protocol.sequence import RESTART
 from lightspeed_proxy.counters import DROP_REASONS
 from trio.testing import MockClock
 
-from tests.support.relays import open_world
+from tests.support.relays import Host, open_world
 
 
 async def test_a_game_packet_goes_there_and_its_answer_comes_back(
@@ -412,3 +415,29 @@ async def test_churn_leaves_nothing_behind(autojump_clock: MockClock) -> None:
             assert (world.relay.sessions, world.relay.flows) == (0, 0)
         assert world.relay.counters.flows_closed == world.relay.counters.flows_created == 1000
         assert world.drops == {}
+
+
+async def test_a_node_started_again_is_heard_at_once(autojump_clock: MockClock) -> None:
+    received = []
+    player_end: Endpoint | None = None
+    for run in range(2):
+        async with open_world(seed=run) as world:
+            server = world.host()
+            player = world.player(server)
+            player.endpoint = player_end = player_end or player.endpoint
+            assert player.endpoint is not None
+            player.endpoint.key = pack_addresses(player.address, server.address)
+            world.play(player, b"hello")
+            [(_, exit_address)] = await server.heard()
+            for number in range(20):
+                server.send(b"%d %d" % (run, number), exit_address)
+            received += [p for data, _ in await player.heard() for p in unwrap_some(player, data)]
+    assert len(received) >= 40 - RESTART
+
+
+def unwrap_some(player: Host, datagram: bytes) -> list[bytes]:
+    assert player.endpoint is not None
+    try:
+        return player.endpoint.unwrap(datagram)
+    except WireError:
+        return []

@@ -111,13 +111,14 @@ async def open_world(
     dev: bool = True,
     limits: dict[str, Any] | None = None,
     security: dict[str, Any] | None = None,
+    seed: int = 1,
 ) -> AsyncIterator[World]:
     """A running data plane; leaving checks that it has let go of every socket it opened."""
     config = ProxyConfig(
         limits=Limits(**(LIMITS | (limits or {}))), security=Security(**(security or {}))
     )
     data = (open_data_socket(("127.0.0.1", 0)),)
-    relay = Relay(config, Counters(), data, dev, random.Random(1))
+    relay = Relay(config, Counters(), data, dev, random.Random(seed))
     world = World(relay)
     async with trio.open_nursery() as nursery:
         await nursery.start(relay.run)

@@ -44,9 +44,16 @@ class Endpoint:
     payload_bytes_in: int = 0
 
     @classmethod
-    def open(cls, key: bytes, *, fec_k: int | None = None, token: int = 0) -> Endpoint:
-        """An end that protects what it sends with XOR over `fec_k` packets, or not at all."""
-        return cls(key, token, None if fec_k is None else XorEncoder(fec_k))
+    def open(
+        cls, key: bytes, *, fec_k: int | None = None, token: int = 0, first: int = 0
+    ) -> Endpoint:
+        """An end that protects what it sends with XOR over `fec_k` packets, or not at all.
+
+        `first` numbers the first packet and the first block. A node takes it at random: after
+        a restart it must not look to its client like an echo of what it sent before.
+        """
+        encoder = None if fec_k is None else XorEncoder(fec_k, block=first)
+        return cls(key, token, encoder, sequence=first)
 
     def wrap(self, payload: bytes, timestamp_us: int) -> tuple[bytes, ...]:
         """The datagrams to send now: the source packet, then perhaps a repair packet.
@@ -120,4 +127,4 @@ class Endpoint:
 
     def answer_with_fec(self, k: int) -> None:
         """From now on protect what this end sends, as the peer does: XOR over `k` packets."""
-        self.encoder = XorEncoder(k)
+        self.encoder = XorEncoder(k, block=self.sequence)

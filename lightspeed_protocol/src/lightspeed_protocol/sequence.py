@@ -1,7 +1,7 @@
 """16-bit sequence numbers that wrap, and the window that tells a duplicate from news.
 
 Source: serial arithmetic as in RFC 1982; the sliding bitmap as in RFC 4303 §3.4.3; loss as in
-RFC 3550 appendix A.3 (expected minus received).
+RFC 3550 appendix A.3 (expected minus received), the jump as its MAX_DROPOUT in A.1.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import attrs
 
 WINDOW: Final = 512  # numbers remembered: 4 s at 128 packets/s
 RESTART: Final = 8  # numbers too old in a row that mean the peer counts afresh
+JUMP: Final = 3000  # a step ahead this large is a peer that counts afresh, not loss
 _MASK: Final = (1 << WINDOW) - 1
 
 
@@ -50,7 +51,9 @@ class SequenceWindow:
             self._begin(sequence)
             return True
         ahead = ((sequence - highest + 0x8000) & 0xFFFF) - 0x8000
-        if ahead > 0:
+        if ahead >= JUMP:
+            self._begin_again(sequence)
+        elif ahead > 0:
             self._seen = (self._seen << ahead | 1) & _MASK if ahead < WINDOW else 1
             self._highest = highest + ahead
             self.lost += ahead - 1
@@ -95,6 +98,9 @@ class SequenceWindow:
         if self._refused_in_a_row < RESTART:
             return False
         self.duplicates -= 1
+        self._begin_again(sequence)
+        return True
+
+    def _begin_again(self, sequence: int) -> None:
         self._expected_before = self.expected
         self._begin(sequence)
-        return True

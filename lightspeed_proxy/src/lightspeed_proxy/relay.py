@@ -284,7 +284,8 @@ class Relay:
             self._challenge(session, now)
             raise WireError("many-destinations")
         sock = self._open_flow_socket(destination)
-        endpoint = Endpoint.open(swap_addresses(key), token=datagram[1])
+        first = self.rng.randrange(0x10000)
+        endpoint = Endpoint.open(swap_addresses(key), token=datagram[1], first=first)
         flow = Flow(session, key, sock, sock.send, endpoint, endpoint.window, last_up=now)
         if not session.flows:
             self.counters.sessions_created += 1

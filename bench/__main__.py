@@ -1,0 +1,80 @@
+"""`make bench`: every benchmark in one run, a table on the terminal, figures as JSON.
+
+    python -m bench [--quick] [--json FILE] [NAME ...]
+
+Each figure that is judged is a ratio inside this run, so it holds on any machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from . import latency, memory, relay
+
+Bench = Callable[[Path, float], dict[str, Any]]
+
+BENCHES: dict[str, Bench] = {
+    "throughput": relay.throughput,
+    "flatness": relay.flatness,
+    "latency": latency.latency,
+    "memory": lambda directory, _: memory.memory(directory),
+}
+
+# figure, what the issue asks for, whether it is met
+TARGETS: list[tuple[str, str, Callable[[Any], bool]]] = [
+    ("throughput.node_over_await", ">= 4", lambda x: x >= 4),
+    ("throughput.node_over_drain", ">= 0.5", lambda x: x >= 0.5),
+    ("throughput.node.lost", "0", lambda x: x == 0),
+    ("flatness.most_over_least", "<= 1.3", lambda x: x <= 1.3),
+    ("latency.tunnel_adds_ms.p50_ms", "<= 0.8", lambda x: x <= 0.8),
+    ("latency.tunnel_adds_ms.p99_ms", "<= 2", lambda x: x <= 2),
+    ("memory.idle_mb", "<= 56", lambda x: x <= 56),
+    ("memory.sessions_1000.kb_per_session", "<= 8", lambda x: x <= 8),
+    ("memory.sessions_10000.kb_per_session", "<= 8", lambda x: x <= 8),
+    ("memory.after.descriptors_left", "0", lambda x: x == 0),
+]
+
+
+def _figure(results: dict[str, Any], name: str) -> Any:
+    value: Any = results
+    for part in name.split("."):
+        if not isinstance(value, dict) or part not in value:
+            return None
+        value = value[part]
+    return value
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("names", nargs="*", choices=[*BENCHES, []], help="default: all")
+    parser.add_argument("--quick", action="store_true", help="a third of the time, more noise")
+    parser.add_argument("--json", type=Path, default=Path("bench/results/bench.json"))
+    options = parser.parse_args()
+    relay.raise_descriptor_limit()
+    seconds = 1.0 if options.quick else 3.0
+    results: dict[str, Any] = {
+        "machine": {"python": platform.python_version(), "system": platform.platform()}
+    }
+    with tempfile.TemporaryDirectory() as directory:
+        for name in options.names or BENCHES:
+            print(f"{name} ...", flush=True)
+            results[name] = BENCHES[name](Path(directory), seconds)
+    options.json.parent.mkdir(parents=True, exist_ok=True)
+    options.json.write_text(json.dumps(results, indent=2) + "\n")
+    print(json.dumps(results, indent=2))
+    print(f"\n{'figure':40} {'measured':>10}  wanted")
+    for name, wanted, met in TARGETS:
+        value = _figure(results, name)
+        if value is not None:
+            print(f"{name:40} {value:>10}  {wanted:8} {'met' if met(value) else 'MISSED'}")
+    print(f"\nall figures: {options.json}")
+
+
+if __name__ == "__main__":
+    main()
