@@ -42,6 +42,7 @@ from .abuse import Bans, Opened
 from .config import ProxyConfig
 from .counters import Counters
 from .destinations import DestinationPolicy
+from .memory import give_back
 from .rate_limit import Meter, Rates
 from .sessions import Flow, Session, Sessions
 from .table import DATA, PythonFlowTable
@@ -52,6 +53,8 @@ Address = tuple[str, int]
 
 # Keepalives of addresses without a session are answered byte for byte, but not without end.
 STRANGERS_PER_S: Final = 2000
+
+CROWD: Final = 256  # flows; when so many have gone, their memory is worth giving back
 
 
 def is_own(host: str) -> bool:
@@ -87,6 +90,7 @@ class Relay:
     _ready: ReadySockets = attrs.field(factory=ready_sockets, init=False)
     _timer: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
     _draining: bool = attrs.field(default=False, init=False)
+    _most: int = attrs.field(default=0, init=False)  # flows at once since nobody played
     _full: set[str] = attrs.field(factory=set, init=False)  # tables already reported as full
 
     def __attrs_post_init__(self) -> None:
@@ -291,6 +295,7 @@ class Relay:
             self.counters.sessions_created += 1
         self.counters.flows_created += 1
         self._sessions.add(flow)
+        self._most = max(self._most, self.flows)
         self._ready.add(sock)
         self._timer.deadline = min(self._timer.deadline, self._sessions.next_deadline())
         return flow
@@ -337,6 +342,9 @@ class Relay:
         self._sessions.remove(flow)
         flow.sock.close()
         self.counters.flows_closed += 1
+        if self._most >= CROWD and not self.flows:
+            self._most = 0
+            give_back()
 
     def _send(self, data: socket.socket, packet: bytes, client: Address) -> None:
         try:

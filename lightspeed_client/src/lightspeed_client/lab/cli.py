@@ -1,0 +1,200 @@
+"""The commands `lab` and `demo`. Source: names and exit codes, CLI.md."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+import click
+
+from ..fec_choice import parse_fec
+from .impair import MAX_LOG
+from .show import pick_view
+from .story import DemoStory, LabStory, run_story
+from .weather import Blackhole, Burst, Weather
+from .world import WorldSettings
+
+T = TypeVar("T")
+
+
+class Parsed(click.ParamType[T]):
+    """A value read by a function that raises `ValueError` with the remedy."""
+
+    def __init__(self, name: str, parse: Callable[[str], T]) -> None:
+        self.name = name
+        self._parse = parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> T:
+        if not isinstance(value, str):
+            return value  # type: ignore[no-any-return]
+        try:
+            return self._parse(value)
+        except ValueError as exc:
+            self.fail(str(exc), param, ctx)
+
+
+def parse_percent(text: str) -> float:
+    """A share 0..1 out of "5%" or "5", both five in a hundred."""
+    number = text.strip().removesuffix("%").strip()
+    try:
+        share = float(number) / 100
+    except ValueError:
+        raise ValueError(f"want a percentage such as 5%, got {text!r}") from None
+    if not 0 <= share <= 1:
+        raise ValueError(f"want 0% to 100%, got {text!r}")
+    return share
+
+
+def parse_burst(text: str) -> Burst:
+    """ "2%:80": bad for 2 % of the time, in stretches of 80 ms on average."""
+    share, _, length = text.partition(":")
+    try:
+        mean_s = float(length.strip().removesuffix("ms")) / 1000
+    except ValueError:
+        raise ValueError(
+            f"want SHARE:MS such as 2%:80 (2 % of the time, 80 ms each), got {text!r}"
+        ) from None
+    return Burst(parse_percent(share), mean_s)
+
+
+def parse_blackhole(text: str) -> Blackhole:
+    """ "5:2": nothing passes from second 5 for 2 seconds."""
+    at, _, duration = text.partition(":")
+    try:
+        return Blackhole(float(at), float(duration))
+    except ValueError:
+        raise ValueError(f"want AT:SECONDS such as 5:2, got {text!r}") from None
+
+
+def check_fec(text: str) -> str:
+    """As written, once it is known to be right."""
+    parse_fec(text)
+    return text
+
+
+def keep_quiet() -> None:
+    """The client's warnings are about the very link that is made bad here."""
+    logging.getLogger("lightspeed_client").setLevel(logging.ERROR)
+
+
+PERCENT: Final = Parsed("PERCENT", parse_percent)
+MILLISECONDS: Final = click.FloatRange(0, 10_000)
+SEED: Final = click.IntRange(0)
+
+
+@click.command()
+@click.option("--loss", type=PERCENT, default="0%", help="Independent loss, such as 5%.")
+@click.option(
+    "--burst",
+    type=Parsed("SHARE:MS", parse_burst),
+    help="Loss in bursts: 2%:80 loses everything for 2 % of the time, 80 ms each on average.",
+)
+@click.option("--delay", type=MILLISECONDS, default=0, help="Milliseconds, one way.")
+@click.option("--jitter", type=MILLISECONDS, default=0, help="Up to this many ms on top.")
+@click.option("--reorder", type=PERCENT, default="0%", help="Share held back by 40 ms.")
+@click.option("--duplicate", type=PERCENT, default="0%", help="Share that comes twice.")
+@click.option(
+    "--rate",
+    type=click.FloatRange(0, 1e7, min_open=True),
+    help="kbit/s, IP and UDP headers included; the queue holds 32 kB.",
+)
+@click.option(
+    "--blackhole",
+    type=Parsed("AT:SECONDS", parse_blackhole),
+    multiple=True,
+    help="Nothing passes: 5:2 from second 5 for 2 s. May be given again.",
+)
+@click.option(
+    "--way",
+    type=click.Choice(("both", "up", "down")),
+    default="both",
+    show_default=True,
+    help="Where the link is bad: up is client to node.",
+)
+@click.option("--fec", type=Parsed("off|xor:K", check_fec), default="xor:4", show_default=True)
+@click.option("--players", type=click.IntRange(1, 64), default=1, show_default=True)
+@click.option("--nodes", type=click.IntRange(1, 8), default=1, show_default=True)
+@click.option("--seconds", type=click.FloatRange(1, 3600), default=10, show_default=True)
+@click.option(
+    "--pps",
+    type=click.FloatRange(1, 2000),
+    default=64,
+    show_default=True,
+    help="Inputs and states a second, for each player.",
+)
+@click.option("--seed", type=SEED, default=1, show_default=True, help="The same losses again.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a second, a final one last.")
+@click.help_option("-h", "--help")
+def lab(
+    loss: float,
+    burst: Burst | None,
+    delay: float,
+    jitter: float,
+    reorder: float,
+    duplicate: float,
+    rate: float | None,
+    blackhole: tuple[Blackhole, ...],
+    way: str,
+    fec: str,
+    players: int,
+    nodes: int,
+    seconds: float,
+    pps: float,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Play a match on loopback through a link as bad as you like, and measure it.
+
+    Game server, node and client are real; nothing leaves this machine.
+    """
+    packets = players * pps * seconds * 3  # both ways, and repair packets with the smallest K
+    if packets > MAX_LOG:
+        raise click.UsageError(
+            f"{packets:.0f} packets are more than the lab can follow ({MAX_LOG}): take fewer"
+            " players, packets a second or seconds"
+        )
+    bad = Weather(
+        loss=loss,
+        burst=burst,
+        delay_s=delay / 1000,
+        jitter_s=jitter / 1000,
+        reorder=reorder,
+        duplicate=duplicate,
+        rate_bps=None if rate is None else rate * 1000 / 8,
+        blackholes=blackhole,
+    )
+    settings = WorldSettings(
+        up=Weather() if way == "down" else bad,
+        down=Weather() if way == "up" else bad,
+        fec_k=parse_fec(fec),
+        players=players,
+        nodes=nodes,
+        pps=pps,
+        seed=seed,
+    )
+    keep_quiet()
+    view = pick_view(as_json=as_json)
+    sys.exit(run_story(LabStory(settings=settings, seconds=seconds, view=view)))
+
+
+@click.command()
+@click.option(
+    "--seconds",
+    type=click.FloatRange(2, 600),
+    default=30,
+    show_default=True,
+    help="Length of each of the two matches.",
+)
+@click.option("--seed", type=SEED, default=1, show_default=True, help="Other losses with another.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a second, a final one last.")
+@click.help_option("-h", "--help")
+def demo(seconds: float, seed: int, as_json: bool) -> None:
+    """Play a match over a lossy link twice, without and with loss repair, and compare.
+
+    All of it is measured while you watch; nothing leaves this machine.
+    """
+    keep_quiet()
+    view = pick_view(as_json=as_json)
+    sys.exit(run_story(DemoStory(seconds=seconds, seed=seed, view=view)))

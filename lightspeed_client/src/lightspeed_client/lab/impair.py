@@ -1,0 +1,244 @@
+"""A UDP relay between client and node that treats every packet as the weather says.
+
+The client talks to the relay as if it were the node; the node sees one address for each of the
+client's sockets. Lanes number the players in the order of their first source packet, so that a
+second run with the same seed deals the same fates to the same players.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack, asynccontextmanager
+from typing import Final, Literal
+
+import attrs
+import trio
+from lightspeed_protocol.runtime.udp import Address, Datagram, UdpPort
+
+from .weather import SLACK_S, Kind, Link, Weather, kind_of, payload_of
+
+Direction = Literal["up", "down"]
+Label = tuple[int, int]  # (player, number): what a game packet is called
+
+MAX_CLIENTS: Final = 256
+MAX_WAITING: Final = 20_000  # datagrams in the air: a second of 10 000 packets/s, twice
+MAX_LOG: Final = 4_000_000  # fates kept: an hour of eight players at 64/s each way
+
+
+@attrs.define(eq=False)
+class Fate:
+    """What happened to one packet. `label` is the game's own name for it, where there is one."""
+
+    direction: Direction
+    lane: int
+    kind: Kind
+    index: int  # of this direction, lane and kind, from 0
+    label: Label | None
+    lost: bool
+    released_at: float | None = None  # when its first copy really left the relay
+
+
+@attrs.define(eq=False)
+class Counts:
+    """One direction, datagrams and their bytes (UDP payloads)."""
+
+    received: dict[Kind, int] = attrs.field(factory=lambda: dict.fromkeys(Kind, 0))
+    lost: dict[Kind, int] = attrs.field(factory=lambda: dict.fromkeys(Kind, 0))
+    bytes: dict[Kind, int] = attrs.field(factory=lambda: dict.fromkeys(Kind, 0))
+    payload_bytes: int = 0  # the game's, inside source packets
+    released: int = 0  # copies handed on
+    unsent: int = 0  # copies the kernel would not take
+    overflow: int = 0  # copies that found no room among those in the air
+
+
+@attrs.define(eq=False)
+class _Client:
+    address: Address
+    upstream: UdpPort
+    lane: int | None = None  # of its source and repair packets
+    control_lane: int | None = None
+    index: dict[tuple[Direction, Kind], int] = attrs.field(factory=dict)
+
+
+@attrs.define(eq=False)
+class ImpairedRelay:
+    """Made by `open_relay`. `address` is where the client must think the node is."""
+
+    node: Address
+    up: Link
+    down: Link
+    _front: UdpPort
+    _nursery: trio.Nursery
+    _stack: ExitStack
+    _clock: Callable[[], float]
+    _label_of: Callable[[bytes], Label | None]
+    counts: dict[Direction, Counts] = attrs.field(
+        factory=lambda: {"up": Counts(), "down": Counts()}
+    )
+    log: list[Fate] = attrs.field(factory=list)
+    refused: int = 0  # datagrams of clients beyond `MAX_CLIENTS`
+    strangers: int = 0  # datagrams towards a client that did not come from the node
+    _clients: dict[Address, _Client] = attrs.field(factory=dict)
+    _lanes: int = 0
+    _control_lanes: int = 0
+    _air: list[tuple[float, int, bytes, UdpPort, Address, Fate, Counts]] = attrs.field(factory=list)
+    _tie: itertools.count[int] = attrs.field(factory=itertools.count)
+    _timer: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+
+    @property
+    def address(self) -> Address:
+        return self._front.address
+
+    @property
+    def waiting(self) -> int:
+        """Datagrams in the air."""
+        return len(self._air)
+
+    def begin(self, now: float) -> None:
+        """Bursts and blackholes count from here."""
+        self.up.began = self.down.began = now
+
+    async def run_up(self) -> None:
+        """Client to node."""
+        while True:
+            batch = await self._front.receive()
+            now = self._clock()
+            for datagram, source in batch:
+                client = self._clients.get(source) or self._admit(source)
+                if client is not None:
+                    self._take("up", client, datagram, client.upstream, self.node, now)
+            self._set_timer()
+
+    async def run_down(self, client: _Client) -> None:
+        """Node to one client."""
+        while True:
+            batch: list[Datagram] = await client.upstream.receive()
+            now = self._clock()
+            for datagram, source in batch:
+                if source == self.node:
+                    self._take("down", client, datagram, self._front, client.address, now)
+                else:
+                    self.strangers += 1
+            self._set_timer()
+
+    async def run_timer(self) -> None:
+        """Lets go of what is due; one task for everything in the air."""
+        while True:
+            self._timer = trio.CancelScope()
+            self._set_timer()
+            with self._timer:
+                await trio.sleep_forever()
+            self._release_due(self._clock())
+
+    def _admit(self, source: Address) -> _Client | None:
+        if len(self._clients) >= MAX_CLIENTS:
+            self.refused += 1
+            return None
+        try:
+            upstream = self._stack.enter_context(UdpPort.bind(("127.0.0.1", 0)))
+        except OSError:  # out of file descriptors: no room either
+            self.refused += 1
+            return None
+        client = self._clients[source] = _Client(source, upstream)
+        self._nursery.start_soon(self.run_down, client)
+        return client
+
+    def _take(
+        self,
+        direction: Direction,
+        client: _Client,
+        datagram: bytes,
+        port: UdpPort,
+        to: Address,
+        now: float,
+    ) -> None:
+        kind = kind_of(datagram)
+        lane = self._lane(client, kind)
+        index = client.index.get((direction, kind), 0)
+        client.index[direction, kind] = index + 1
+        link = self.up if direction == "up" else self.down
+        counts = self.counts[direction]
+        counts.received[kind] += 1
+        counts.bytes[kind] += len(datagram)
+        arrivals = link.pass_through(kind, len(datagram), now, lane)
+        label = None
+        if kind is Kind.SOURCE:
+            payload = payload_of(datagram)
+            counts.payload_bytes += len(payload)
+            label = self._label_of(payload)
+        fate = Fate(direction, lane, kind, index, label, not arrivals)
+        if len(self.log) < MAX_LOG:
+            self.log.append(fate)
+        if not arrivals:
+            counts.lost[kind] += 1
+        for due in arrivals:
+            if due <= now:
+                self._release(datagram, port, to, fate, counts, now)
+            elif len(self._air) >= MAX_WAITING:
+                counts.overflow += 1
+            else:
+                heapq.heappush(self._air, (due, next(self._tie), datagram, port, to, fate, counts))
+
+    def _lane(self, client: _Client, kind: Kind) -> int:
+        if kind is Kind.CONTROL:
+            if client.control_lane is None:
+                client.control_lane = self._control_lanes
+                self._control_lanes += 1
+            return client.control_lane
+        if client.lane is None:
+            client.lane = self._lanes
+            self._lanes += 1
+        return client.lane
+
+    def _release(
+        self, datagram: bytes, port: UdpPort, to: Address, fate: Fate, counts: Counts, now: float
+    ) -> None:
+        if fate.released_at is None:
+            fate.released_at = now
+        if port.send(datagram, to):
+            counts.released += 1
+        else:
+            counts.unsent += 1
+
+    def _release_due(self, now: float) -> None:
+        while self._air and self._air[0][0] <= now:
+            _, _, datagram, port, to, fate, counts = heapq.heappop(self._air)
+            self._release(datagram, port, to, fate, counts, now)
+
+    def _set_timer(self) -> None:
+        if self._air:
+            wait_s = self._air[0][0] - self._clock() + SLACK_S
+            self._timer.deadline = trio.current_time() + wait_s
+
+
+@asynccontextmanager
+async def open_relay(
+    node: Address,
+    *,
+    up: Weather,
+    down: Weather,
+    seed: int | str,
+    label_of: Callable[[bytes], Label | None] = lambda _payload: None,
+    clock: Callable[[], float] = time.monotonic,
+) -> AsyncIterator[ImpairedRelay]:
+    """A relay in front of `node` for the body's time. Raises `OSError` without a socket."""
+    with ExitStack() as stack:
+        front = stack.enter_context(UdpPort.bind(("127.0.0.1", 0)))
+        async with trio.open_nursery() as nursery:
+            relay = ImpairedRelay(
+                node,
+                Link(up, f"{seed}/up", clock()),
+                Link(down, f"{seed}/down", clock()),
+                front,
+                nursery,
+                stack,
+                clock,
+                label_of,
+            )
+            nursery.start_soon(relay.run_up)
+            nursery.start_soon(relay.run_timer)
+            yield relay
+            nursery.cancel_scope.cancel("relay closed")

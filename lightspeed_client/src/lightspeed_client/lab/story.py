@@ -1,0 +1,182 @@
+"""Runs matches and tells them: one for `lab`, two on the same losses for `demo`."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable
+
+import attrs
+import trio
+from lightspeed_protocol.runtime.daemon import STOP_SIGNALS
+
+from .node import WorldBroken, require_distribution
+from .show import View, final_table
+from .tally import Tally, fec_name, take_tally, watch
+from .verdict import Verdict, judge
+from .weather import Weather
+from .world import WorldSettings, open_world
+
+DEMO_WEATHER = Weather(loss=0.05, delay_s=0.020, jitter_s=0.010)
+DEMO_FEC_K = 4  # the documented baseline
+
+
+class Stopped(Exception):
+    """Asked to stop before there was anything to tell."""
+
+
+async def run_match(
+    settings: WorldSettings, seconds: float, view: View, title: str, stop: trio.Event
+) -> Tally:
+    """Build a world, play one match in it, take it down again, count it."""
+    began = time.monotonic()
+    async with open_world(settings) as world:
+        view.say(f"the world stands after {time.monotonic() - began:.1f} s")
+        view.begin(title)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(watch, world, view.show)
+                await world.play(seconds, stop=stop)
+                nursery.cancel_scope.cancel("match over")
+        finally:
+            gc.unfreeze()
+            view.end()
+        tally = take_tally(world)
+    if not tally.down.sent:
+        if stop.is_set():
+            raise Stopped
+        raise WorldBroken(
+            "no input reached the game server, so there was no match: is the loss near 100 %, or"
+            " the link closed all the time?"
+        )
+    return tally
+
+
+@attrs.frozen(kw_only=True)
+class LabStory:
+    """One match as the command line asked for it."""
+
+    settings: WorldSettings
+    seconds: float
+    view: View
+
+    async def tell(self, stop: trio.Event) -> int:
+        view, settings = self.view, self.settings
+        view.say(f"starting {settings.nodes} node(s), a game server and {settings.players} bot(s)")
+        title = f"playing {self.seconds:g} s with loss repair {fec_name(settings.fec_k)}"
+        tally = await run_match(settings, self.seconds, view, title, stop)
+        view.result([*final_table(tally), *warnings_of(tally)], tally.to_json())
+        return 0
+
+
+@attrs.frozen(kw_only=True)
+class DemoStory:
+    """The same match twice, without and with loss repair, and what came of it."""
+
+    seconds: float
+    seed: int
+    view: View
+    weather: Weather = DEMO_WEATHER
+
+    async def tell(self, stop: trio.Event) -> int:
+        view = self.view
+        weather = self.weather
+        view.say(
+            "A game server, a player, a client and a node, all real, on this machine's loopback."
+            f" Between client and node a bad link: {weather.loss:.0%} loss each way,"
+            f" {weather.delay_s * 1000:.0f} ms and up to {weather.jitter_s * 1000:.0f} ms jitter"
+            f" each way, seed {self.seed}."
+        )
+        tallies = []
+        for ordinal, fec_k in enumerate((None, DEMO_FEC_K), start=1):
+            settings = WorldSettings(up=weather, down=weather, fec_k=fec_k, seed=self.seed)
+            how = "without loss repair" if fec_k is None else f"with loss repair {fec_name(fec_k)}"
+            view.say(f"\nmatch {ordinal} of 2: starting the node")
+            again = "" if fec_k is None else ", meeting the same losses again"
+            title = f"match {ordinal} of 2, {how}, {self.seconds:g} s{again}"
+            tallies.append(await run_match(settings, self.seconds, view, title, stop))
+            if stop.is_set():
+                raise Stopped
+        without, with_fec = tallies
+        verdict = judge(without, with_fec)
+        view.result(
+            ["", *final_table(*tallies), *warnings_of(*tallies), "", *verdict.lines()],
+            record_of(without, with_fec, verdict),
+        )
+        return 0 if verdict.held else 1
+
+
+def warnings_of(*tallies: Tally) -> list[str]:
+    """At most one for each match."""
+    told = [(tally.fec, tally.warning()) for tally in tallies]
+    return [f"\nrepair {fec}: {warning}" for fec, warning in told if warning is not None]
+
+
+def record_of(without: Tally, with_fec: Tally, verdict: Verdict) -> dict[str, object]:
+    """The demo's result for programs."""
+    return {
+        "without": without.to_json(),
+        "with": with_fec.to_json(),
+        "verdict": verdict.to_json(),
+    }
+
+
+def run_story(story: LabStory | DemoStory) -> int:
+    """The exit status; every child process is gone when this returns."""
+    status = 1
+    try:
+        require_distribution()
+        status = trio.run(_with_signals, story.tell)
+    except* WorldBroken as group:
+        for line in _leaves(group):
+            print(f"the lab broke: {line}", file=sys.stderr)
+    except* Stopped:
+        print("stopped before there was a result; the node has ended", file=sys.stderr)
+    except* BrokenPipeError:  # whoever read the figures has gone, so nobody misses them
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except* OSError as group:
+        for line in _leaves(group):
+            print(f"the lab broke: {line}; are loopback sockets allowed here?", file=sys.stderr)
+    return status
+
+
+async def _with_signals(tell: Callable[[trio.Event], Awaitable[int]]) -> int:
+    stop = trio.Event()
+    status = 1
+    async with trio.open_nursery() as nursery:
+        await nursery.start(_watch_signals, stop, nursery.cancel_scope)
+        status = await tell(stop)
+        nursery.cancel_scope.cancel("told")
+    if stop.is_set() and status:
+        raise Stopped
+    return status
+
+
+async def _watch_signals(
+    stop: trio.Event,
+    scope: trio.CancelScope,
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """First signal: end the match. Second: leave everything, but still end the nodes.
+
+    A closed terminal counts as well (but for nohup): the nodes have a session of their own.
+    """
+    wanted = {*STOP_SIGNALS}
+    if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        wanted.add(signal.SIGHUP)
+    with trio.open_signal_receiver(*wanted) as signals:
+        task_status.started()
+        async for _ in signals:
+            if stop.is_set():
+                scope.cancel("second signal")
+            stop.set()
+
+
+def _leaves(group: BaseException) -> list[str]:
+    if isinstance(group, BaseExceptionGroup):
+        return [line for inner in group.exceptions for line in _leaves(inner)]
+    return [str(group)]

@@ -1,0 +1,62 @@
+"""Gives memory back once a crowd has left.
+
+CPython's own allocator returns a megabyte only when nothing at all in it is alive, and the few
+numbers that a node keeps changing are spread over what a crowd has filled: after some rounds of
+10 000 sessions all of it stays (measured: 28 MB before, 45 MB for ever). The C library's
+allocator can return any free page, so on Linux the node runs on that one.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+from collections.abc import MutableMapping
+from typing import Final
+
+ALLOCATOR: Final = {
+    "PYTHONMALLOC": "malloc",
+    "MALLOC_ARENA_MAX": "1",  # one heap for all threads: nearly everything is in the packet loop
+}
+
+
+def wanted_environment(environ: MutableMapping[str, str]) -> bool:
+    """Enter what chooses the allocator; False when the choice has been made already.
+
+    Whoever set PYTHONMALLOC meant it, and after the restart it is set.
+    """
+    if "PYTHONMALLOC" in environ:
+        return False
+    environ.update(ALLOCATOR)
+    return True
+
+
+if sys.platform == "linux":
+
+    def use_c_allocator() -> None:
+        """Start this program anew on the C library's allocator: same process id, same words.
+
+        Python reads the choice only when it starts. Nothing may be open yet. Without glibc
+        this does nothing.
+        """
+        if "CS_GNU_LIBC_VERSION" in os.confstr_names and wanted_environment(os.environ):
+            os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+    def give_back() -> None:
+        """Return free pages to the kernel. Takes milliseconds: only while nobody plays."""
+        import ctypes
+
+        gc.collect()
+        try:
+            ctypes.CDLL(None).malloc_trim(0)
+        except AttributeError:
+            return  # not glibc
+
+else:
+
+    def use_c_allocator() -> None:
+        """Nothing to do: other systems' nodes are for trying out."""
+
+    def give_back() -> None:
+        """Free what Python holds on to; the rest is the system's business."""
+        gc.collect()

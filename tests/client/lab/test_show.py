@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import io
+import json
+
+import attrs
+from lightspeed_client.lab.show import (
+    JsonView,
+    PlainView,
+    ScreenView,
+    final_table,
+    one_line,
+    pick_view,
+)
+from lightspeed_client.lab.tally import Live
+from rich.console import Console
+
+from .test_verdict import OFF, tally, way
+
+LIVE = Live(
+    seconds=1.0,
+    inputs_sent=64,
+    inputs_dropped=3,
+    inputs_missing=2,
+    states_sent=63,
+    states_dropped=5,
+    states_missing=1,
+    duplicates=0,
+    round_trip_ms=None,
+    freeze_ms=31.0,
+    repair_packets=16,
+)
+
+
+def test_a_pipe_gets_lines_now_and_then() -> None:
+    out = io.StringIO()
+    view = pick_view(as_json=False, out=out)
+    assert isinstance(view, PlainView)
+    view.begin("match 1")
+    for second in range(1, 12):
+        view.show(attrs.evolve(LIVE, seconds=second + 0.01))
+    view.end()
+    view.result(["the end"], {})
+    lines = out.getvalue().splitlines()
+    assert lines[0] == "match 1"
+    assert [line.split()[0] for line in lines[1:-1]] == ["1", "6", "11"]
+    assert lines[-1] == "the end"
+
+
+def test_json_is_one_object_a_line_and_the_last_is_final() -> None:
+    out = io.StringIO()
+    view = pick_view(as_json=True, out=out)
+    assert isinstance(view, JsonView)
+    view.say("words")
+    view.begin("match 1")
+    view.show(LIVE)
+    view.end()
+    view.result(["words"], OFF.to_json())
+    first, last = map(json.loads, out.getvalue().splitlines())
+    assert (first["match"], first["states_dropped"], first["round_trip_ms"]) == ("match 1", 5, None)
+    assert last["final"] is True
+    assert last["up"]["sent"] == 1000
+
+
+def test_a_terminal_gets_a_table_that_is_taken_down() -> None:
+    out = io.StringIO()
+    view = ScreenView(Console(file=out, force_terminal=True, width=100))
+    view.begin("match 1")
+    view.show(LIVE)
+    view.end()
+    view.end()
+    view.result(["the [end]"], {})
+    text = out.getvalue()
+    assert "states, server to player" in text
+    assert "longest freeze 31 ms" in text
+    assert "the [end]" in text
+
+
+def test_unknown_figures_are_dashes() -> None:
+    assert "round trip -;" in one_line(LIVE)
+    rows = {line.split("  ")[1]: line for line in final_table(OFF)[2:12]}
+    assert rows["repair delay p50"].endswith("-")
+
+
+def test_matches_stand_side_by_side() -> None:
+    lines = final_table(OFF, tally(way({20})))
+    assert lines[0].split() == ["repair", "off", "repair", "xor:4"]
+    assert any(line.split() == ["repaired", "0", "1"] for line in lines)
+    assert any("49 (4.90%)" in line and "48 (4.80%)" in line for line in lines)
+    assert len({line.rindex("ms") for line in lines if line.startswith("round trip")}) == 1

@@ -1,0 +1,123 @@
+"""The story from outside: its process, what it prints, how it ends."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from lightspeed_client.lab import node as lab_node
+from lightspeed_client.lab.show import PlainView
+from lightspeed_client.lab.story import DemoStory, LabStory, run_story
+from lightspeed_client.lab.weather import Weather
+from lightspeed_client.lab.world import WorldSettings
+
+LIGHTSPEED = [sys.executable, "-m", "lightspeed_client"]
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def children_of(pid: int) -> list[int]:
+    """Of all its threads: a child belongs to the one that started it."""
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(word) for task in tasks for word in task.read_text("ascii").split()]
+
+
+def test_the_demo_tells_both_matches_and_a_verdict_from_its_own_figures() -> None:
+    out = io.StringIO()
+    began = time.monotonic()
+    assert run_story(DemoStory(seconds=3, seed=2, view=PlainView(out))) == 0
+    assert time.monotonic() - began < 25
+    text = out.getvalue()
+    for part in (
+        "match 1 of 2, without loss repair",
+        "match 2 of 2, with loss repair xor:4",
+        "5% loss each way",
+        "repair off  repair xor:4",
+        "Checked packet by packet:",
+        "the link dropped the same",
+        "every one that arrived without repair arrived with it",
+        "delivered twice: 0",
+        "cannot show whether the way through a node is",
+    ):
+        assert part in text
+    assert "NOT with it" not in text
+
+
+def test_a_link_that_passes_nothing_is_no_match(capsys: pytest.CaptureFixture[str]) -> None:
+    closed = WorldSettings(up=Weather(loss=1.0))
+    story = LabStory(settings=closed, seconds=1, view=PlainView(io.StringIO()))
+    assert run_story(story) == 1
+    assert "no input reached the game server" in capsys.readouterr().err
+
+
+def test_without_a_node_installed_it_says_so_at_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(lab_node, "MODULE", "lightspeed_nowhere")
+    assert run_story(DemoStory(seconds=3, seed=1, view=PlainView(io.StringIO()))) == 1
+    error = capsys.readouterr().err
+    assert "lightspeed-proxy is not installed" in error
+    assert "Traceback" not in error
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_ends_the_lab_with_its_figures_and_leaves_no_process(
+    name: str,
+) -> None:
+    command = [*LIGHTSPEED, "lab", "--seconds", "600", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()  # the first second has been played
+        children = children_of(process.pid)
+        assert children
+        process.send_signal(signal.Signals[name])
+        rest, _ = process.communicate(timeout=15)
+    assert process.returncode == 0
+    last = json.loads(rest.splitlines()[-1])
+    assert last["final"] is True
+    assert last["up"]["arrived"] > 50
+    assert not any(alive(pid) for pid in children)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_when_the_node_dies_the_lab_says_why_and_fails() -> None:
+    command = [*LIGHTSPEED, "lab", "--seconds", "600", "--json"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        (node,) = children_of(process.pid)
+        os.kill(node, signal.Signals["SIGKILL"])
+        _, error = process.communicate(timeout=15)
+    assert process.returncode == 1
+    assert "the lab broke: the node died" in error
+    assert "Traceback" not in error
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_reader_that_goes_away_ends_it_quietly() -> None:
+    command = [*LIGHTSPEED, "lab", "--seconds", "600", "--json"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        error = process.stderr.read()
+        process.wait(timeout=15)
+    assert process.returncode == 1
+    assert error == ""
