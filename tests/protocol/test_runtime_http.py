@@ -75,6 +75,23 @@ async def test_a_bug_in_the_app_is_a_500_and_the_server_goes_on(
         assert (await ask(address, "GET", "/")).status == 200
 
 
+async def test_what_goes_wrong_in_hypercorn_ends_one_connection_only(
+    caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
+) -> None:
+    async with serving() as (address, counters):
+        async with connect(address) as stream:
+            # settings that are no base64: hypercorn's own worker would fall over with the daemon
+            upgrade = ["Upgrade: h2c", "HTTP2-Settings: AAEAA", "Connection: upgrade"]
+            await stream.send_all(request("GET", "/", headers=upgrade))
+            with contextlib.suppress(trio.BrokenResourceError):
+                while await stream.receive_some(65536):
+                    pass
+        await trio.testing.wait_all_tasks_blocked()
+        assert counters.failed == 1
+        assert "an HTTP connection failed" in caplog.text
+        assert (await ask(address, "GET", "/")).status == 200
+
+
 @pytest.mark.parametrize(
     "junk",
     [
@@ -159,6 +176,7 @@ async def test_stopping_lets_an_open_request_finish_and_waits_no_longer(
             nursery.start_soon(get, "/never")
             while counters.connections < 3:
                 await trio.lowlevel.checkpoint()
+            await trio.testing.wait_all_tasks_blocked()  # both requests have been read
             began = trio.current_time()
         assert trio.current_time() - began == pytest.approx(0.5, abs=0.05)
     by_path = dict(answers)

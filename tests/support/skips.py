@@ -2,6 +2,8 @@
 
 `make test` skips and says why. `.ci/run` installs what is missing and loads
 `tests.support.strict_skips`, under which every such skip is a failure.
+
+Ask in a fixture or a plain function: out of an async test pytest-trio lets the reason get lost.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import attrs
 from attrs.validators import and_, deep_iterable, ge, gt, le
-from lightspeed_protocol.runtime.config import Network, load, render, setting
+from lightspeed_protocol.runtime.config import Network, parse, read_text, render, setting
 
 DEFAULT_PATH: Final = Path("/etc/lightspeed/proxy.toml")
 
@@ -214,8 +214,12 @@ class Source:
     http: str | None = None
 
     def read(self) -> ProxyConfig:
-        """The effective settings; raises `ConfigError`. Called again on every reload."""
-        config = ProxyConfig() if self.path is None else load(self.path, ProxyConfig)
+        """The effective settings; raises `ConfigError`."""
+        return self.parse("" if self.path is None else read_text(self.path))
+
+    def parse(self, text: str) -> ProxyConfig:
+        """The effective settings if this is what the file says; raises `ConfigError`."""
+        config = parse(text, ProxyConfig, name=str(self.path))
         if self.data is not None:
             config = attrs.evolve(config, data=Data(bind=self.data))
         if self.http is not None:

@@ -120,8 +120,9 @@ async def serve_http(
             )
         finally:
             stopping.set()
-            for context in tuple(open_now):
-                await context.terminated.set()  # idle ones close now, busy ones after their answer
+            with trio.move_on_after(limits.grace_s, shield=True):
+                for context in tuple(open_now):
+                    await context.terminated.set()  # idle: closes now; busy: after its answer
 
 
 @attrs.define(eq=False)
@@ -136,12 +137,12 @@ class _Client:
         return self._stream.socket
 
     async def receive_some(self, most_bytes: int) -> bytes:
-        data = b""
         try:
-            data = await self._stream.receive_some(most_bytes)
-        finally:
-            if not data:
-                await self._context.terminated.set()
+            data = bytes(await self._stream.receive_some(most_bytes))
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            data = b""  # reset, or cut off by us: an end like any other
+        if not data:
+            await self._context.terminated.set()
         return data
 
     async def send_all(self, data: bytes) -> None:

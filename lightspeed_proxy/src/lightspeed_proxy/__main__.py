@@ -1,0 +1,5 @@
+"""`python -m lightspeed_proxy` is the command `lightspeed-proxy`."""
+
+from .main import main
+
+main()

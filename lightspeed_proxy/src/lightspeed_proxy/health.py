@@ -1,0 +1,168 @@
+"""What the node answers over HTTP, to whom, and what it refuses.
+
+/health (and /), /livez and /readyz answer whoever reaches the port: they hold totals only.
+/metrics and /telemetry answer `[http] allow`, others get 403. Addresses are those of the
+connection; no header can claim another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from ipaddress import IPv6Address, ip_address
+from typing import Any, Final
+
+import trio
+from lightspeed_protocol.errors import WireError
+from lightspeed_protocol.telemetry import TelemetryEvent, check, parse
+from prometheus_client.exposition import choose_encoder
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from . import __version__
+from .metrics import in_pieces, make_registry
+from .state import NodeState
+
+LARGEST_REPORT_BYTES: Final = 2048  # Source: PROTOCOL.md, ORIGINAL.md 2.4
+READ_ON_BYTES: Final = 4_000_000  # of a report too large: its sender reads no answer before
+BODY_S: Final = 5.0  # to send one report
+
+
+def make_app(state: NodeState, inbox: trio.MemorySendChannel[TelemetryEvent]) -> Starlette:
+    registry = make_registry(state)
+
+    async def health(_request: Request) -> Response:
+        return JSONResponse(health_fields(state), 503 if state.phase == "draining" else 200)
+
+    async def livez(_request: Request) -> Response:
+        return PlainTextResponse("alive\n")
+
+    async def readyz(_request: Request) -> Response:
+        ready = state.phase == "ready"
+        return PlainTextResponse(f"{state.phase}\n", 200 if ready else 503)
+
+    async def metrics(request: Request) -> Response:
+        encode, content_type = choose_encoder(request.headers.get("accept", ""))
+        text = await in_pieces(registry, encode)
+        return Response(text, headers={"content-type": content_type})
+
+    async def telemetry(request: Request) -> Response:
+        return await take_report(request, state, inbox)
+
+    guarded = _only_allowed(state)
+    app = Starlette(
+        routes=[
+            Route("/", health),
+            Route("/health", health),
+            Route("/livez", livez),
+            Route("/readyz", readyz),
+            Route("/metrics", guarded(metrics)),
+            Route("/telemetry", guarded(telemetry), methods=["POST"]),
+        ]
+    )
+    app.router.redirect_slashes = False
+    return app
+
+
+def health_fields(state: NodeState) -> dict[str, Any]:
+    counters = state.counters
+    return {
+        "status": state.status,
+        "version": __version__,
+        "node_id": state.config.node.node_id,
+        "region": state.config.node.region,
+        "uptime_secs": int(state.uptime_s),
+        "active_connections": state.relay.sessions,
+        "packets_relayed": counters.packets_relayed,
+        "packets_dropped": counters.packets_dropped,
+        "bytes_relayed": counters.bytes_relayed,
+        "fec_recoveries": counters.fec_recovered,
+        "sessions_created": counters.sessions_created,
+        # ours
+        "open": state.dev,
+        "max_connections": state.config.limits.max_clients,
+        "flows": state.relay.flows,
+        "drops": dict(counters.drops),
+        "tasks": {
+            name: {"state": task.state, "restarts": task.restarts}
+            for name, task in state.tasks.items()
+        },
+    }
+
+
+async def take_report(
+    request: Request, state: NodeState, inbox: trio.MemorySendChannel[TelemetryEvent]
+) -> Response:
+    counts = state.telemetry
+    body: bytes | None = None
+    with trio.move_on_after(BODY_S) as patience:
+        try:
+            body = await read_body(request)
+        except ClientDisconnect:
+            return _refusal(400, "the connection ended before the report did")
+        if body is None:
+            counts.too_large += 1
+            return _refusal(413, f"a report has at most {LARGEST_REPORT_BYTES} bytes")
+    if patience.cancelled_caught or body is None:
+        counts.too_slow += 1
+        return _refusal(408, f"the report took more than {BODY_S:.0f} s", close=True)
+    try:
+        event = parse(body)
+    except WireError:
+        counts.refused += 1
+        return _refusal(400, "not a report: want one JSON object with the documented fields")
+    problem = check(event)
+    if problem is not None:
+        counts.refused += 1
+        return _refusal(400, problem)
+    if state.phase == "draining":
+        counts.dropped += 1
+        return _refusal(503, "the node is stopping, this report was not taken")
+    try:
+        inbox.send_nowait(event)
+    except trio.WouldBlock:
+        counts.dropped += 1
+        return _refusal(503, "too many reports at once, this one was not taken")
+    counts.received += 1
+    return JSONResponse({"status": "ok"})
+
+
+async def read_body(request: Request) -> bytes | None:
+    """The whole body, however many pieces it comes in; None when it is too large."""
+    body = bytearray()
+    size = 0
+    async for piece in request.stream():
+        size += len(piece)
+        if size > READ_ON_BYTES:
+            break
+        if size <= LARGEST_REPORT_BYTES:
+            body += piece
+    return bytes(body) if size <= LARGEST_REPORT_BYTES else None
+
+
+def _refusal(status: int, reason: str, *, close: bool = False) -> Response:
+    headers = {"connection": "close"} if close else None
+    return JSONResponse({"error": reason}, status, headers)
+
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+def _only_allowed(state: NodeState) -> Callable[[Handler], Handler]:
+    def guard(handler: Handler) -> Handler:
+        async def guarded(request: Request) -> Response:
+            if request.client is not None and is_allowed(state, request.client.host):
+                return await handler(request)
+            return _refusal(403, "this address is not in [http] allow")
+
+        return guarded
+
+    return guard
+
+
+def is_allowed(state: NodeState, host: str) -> bool:
+    address = ip_address(host)
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return any(address in net for net in state.config.http.allow if net.version == address.version)
