@@ -7,6 +7,7 @@ own, from /proc, so the load generator's share of the machine does not count.
 
 from __future__ import annotations
 
+import math
 import os
 import select
 import socket
@@ -153,9 +154,18 @@ def players(count: int, port: int, server: int | None) -> list[Player]:
 
 
 def drive(
-    pid: int, crowd: list[Player], echo: socket.socket, *, seconds: float, in_flight: int
+    pid: int,
+    crowd: list[Player],
+    echo: socket.socket,
+    *,
+    seconds: float,
+    in_flight: int,
+    per_s: float = math.inf,
 ) -> Cost:
-    """Keep `in_flight` packets going round for `seconds`, spread over all of `crowd`."""
+    """Keep up to `in_flight` packets going round, spread over all of `crowd`.
+
+    `per_s` also holds them to a rate: then a slow and a fast relay are asked the same.
+    """
     poll = select.epoll()
     by_fd = {player.sock.fileno(): player for player in crowd}
     for fd in (*by_fd, echo.fileno()):
@@ -166,12 +176,12 @@ def drive(
     cpu, began = cpu_seconds(pid), time.monotonic()
     now = last = began
     while now - began < seconds or (flying and now - last < 1.0):
-        while flying < in_flight and now - began < seconds:
+        while flying < in_flight and now - began < seconds and sent < (now - began) * per_s:
             player = waiting.pop() if waiting else crowd[sent % len(crowd)]
             player.sock.sendto(player.datagram(), player.to)
             sent += 1
             flying += 1
-        for fd, _ in poll.poll(0.2, 256):
+        for fd, _ in poll.poll(0.2 if per_s == math.inf else 0.0005, 256):
             if fd == echo_fd:
                 for _ in range(64):
                     try:

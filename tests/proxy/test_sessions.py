@@ -21,12 +21,12 @@ def sock() -> Iterator[socket.socket]:
 
 
 def session(sock: socket.socket, port: int = 1) -> Session:
-    return Session(("192.0.2.1", port), sock, sock.sendto, Meter(RATES), Meter(RATES), Opened())
+    return Session(("192.0.2.1", port), sock, Meter(RATES), Meter(RATES), Opened())
 
 
 def flow(owner: Session, key: bytes, sock: socket.socket, now: float = 0.0) -> Flow:
     endpoint = Endpoint.open(key)
-    return Flow(owner, key, sock, sock.send, endpoint, endpoint.window, last_up=now)
+    return Flow(owner, key, sock, endpoint, endpoint.window, last_up=now)
 
 
 def test_traffic_keeps_a_flow_and_silence_ends_it(sock: socket.socket) -> None:

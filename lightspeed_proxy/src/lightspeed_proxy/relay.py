@@ -272,7 +272,7 @@ class Relay:
         if len(self._sessions) >= self.config.limits.max_clients:
             self._say_full("max_clients", self.config.limits.max_clients)
             raise WireError("max-clients")
-        return Session(client, data, data.sendto, Meter(self._up), Meter(self._down), Opened())
+        return Session(client, data, Meter(self._up), Meter(self._down), Opened())
 
     def _new_flow(self, session: Session, datagram: bytes, now: float) -> Flow:
         reason = session.up.admit(0, now)  # the packet itself is charged when it is carried
@@ -290,7 +290,7 @@ class Relay:
         sock = self._open_flow_socket(destination)
         first = self.rng.randrange(0x10000)
         endpoint = Endpoint.open(swap_addresses(key), token=datagram[1], first=first)
-        flow = Flow(session, key, sock, sock.send, endpoint, endpoint.window, last_up=now)
+        flow = Flow(session, key, sock, endpoint, endpoint.window, last_up=now)
         if not session.flows:
             self.counters.sessions_created += 1
         self.counters.flows_created += 1

@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 import math
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import count
 from typing import Final
 
@@ -35,7 +35,6 @@ class Session:
 
     client: Address
     data: socket.socket
-    sendto: Callable[[bytes, Address], int]  # of `data`: looked up once, not per packet
     up: Meter
     down: Meter
     opened: Opened
@@ -52,7 +51,6 @@ class Flow:
     session: Session
     key: bytes
     sock: socket.socket
-    send: Callable[[bytes], int]  # of `sock`
     endpoint: Endpoint
     window: SequenceWindow  # of `endpoint`
     last_up: float  # when the client last sent on it

@@ -99,7 +99,7 @@ class PythonFlowTable:
                 flow.last_up = now
                 session.bytes_up += size + DATAGRAM_OVERHEAD
                 try:
-                    flow.send(datagram[HEADER_BYTES:])
+                    flow.sock.send(datagram[HEADER_BYTES:])
                 except OSError:
                     drops["unsent"] += 1
                 else:
@@ -141,7 +141,7 @@ class PythonFlowTable:
                 drops["empty"] += 1
                 continue
             try:
-                flow.send(payload)
+                flow.sock.send(payload)
             except OSError:
                 drops["unsent"] += 1
             else:
@@ -194,7 +194,7 @@ class PythonFlowTable:
             source, *rest = endpoint.wrap(payload, timestamp_us)
             repair = tuple(rest)
         try:
-            session.sendto(source, session.client)
+            session.data.sendto(source, session.client)
         except OSError:
             counters.drops["unsent"] += 1
         else:
@@ -202,7 +202,7 @@ class PythonFlowTable:
             counters.bytes_down += len(source)
         for datagram in repair:
             try:
-                session.sendto(datagram, session.client)
+                session.data.sendto(datagram, session.client)
             except OSError:
                 counters.drops["unsent"] += 1
             else:

@@ -1,0 +1,5 @@
+"""`python -m lightspeed_client` is `lightspeed`."""
+
+from .main import main
+
+main()

@@ -1,0 +1,198 @@
+"""Shows the figures: a live table on a terminal, a line now and then elsewhere, or JSON.
+
+Views write from a thread (`modes.redirect_mode` sees to that), so that a slow terminal or an
+unread pipe never holds up a game packet.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import sys
+from typing import Any, Final, Protocol, TextIO
+
+import attrs
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from .figures import Figures, State, Totals
+from .report import plain_words
+
+PLAIN_EVERY_S: Final = 5.0
+
+STATE_WORDS: Final[dict[State, str]] = {
+    "starting": "starting, nothing heard yet",
+    "carrying": "carrying",
+    "idle": "ready, no game packets",
+    "no-answer": "no answer from the node",
+    "node-leaving": "the node is ending the session",
+}
+
+
+class View(Protocol):
+    """All of it is called from worker threads, one call at a time. May raise `OSError`."""
+
+    def begin(self, local: list[str]) -> None: ...
+    def show(self, figures: Figures) -> None: ...
+    def end(self, figures: Figures, totals: Totals) -> None: ...
+
+
+def pick_view(*, as_json: bool, out: TextIO | None = None) -> View:
+    """JSON when asked, the live table on a terminal, else lines."""
+    out = sys.stdout if out is None else out
+    if as_json:
+        return JsonView(out)
+    return LiveView(Console(file=out)) if out.isatty() else PlainView(out)
+
+
+class ScreenHandler(logging.Handler):
+    """Logs to whatever stderr is at the moment: the live table replaces it while it is up."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with contextlib.suppress(OSError, ValueError):  # nobody reads it: nothing to be done
+            print(self.format(record), file=sys.stderr, flush=True)
+
+
+def write_now(out: TextIO, text: str) -> None:
+    """Past Python's buffer: an abandoned, blocked write must not hold its lock at exit."""
+    try:
+        handle = out.fileno()
+    except OSError:  # a test's StringIO has none
+        out.write(text)
+        return
+    data = text.encode("utf-8", "replace")
+    while data:
+        data = data[os.write(handle, data) :]
+
+
+@attrs.define(eq=False)
+class JsonView:
+    """One object a second; the last has `"final": true` and the session's totals."""
+
+    out: TextIO
+    _local: list[str] = attrs.field(factory=list)
+
+    def begin(self, local: list[str]) -> None:
+        self._local = local
+
+    def show(self, figures: Figures) -> None:
+        self._write(figures.to_json())
+
+    def end(self, figures: Figures, totals: Totals) -> None:
+        self._write({**figures.to_json(), "final": True, "totals": totals.to_json()})
+
+    def _write(self, record: dict[str, Any]) -> None:
+        write_now(self.out, json.dumps({**record, "local": self._local}) + "\n")
+
+
+@attrs.define(eq=False)
+class PlainView:
+    """For log files and pipes: a line every `PLAIN_EVERY_S`, and one when the state changes."""
+
+    out: TextIO
+    _shown_at: float | None = None
+    _state: State | None = None
+
+    def begin(self, local: list[str]) -> None:
+        write_now(self.out, f"point the game at {' or '.join(local)}; Ctrl-C ends\n")
+
+    def show(self, figures: Figures) -> None:
+        due = self._shown_at is None or figures.elapsed_s - self._shown_at >= PLAIN_EVERY_S
+        if due or figures.state != self._state:
+            self._shown_at, self._state = figures.elapsed_s, figures.state
+            write_now(self.out, one_line(figures) + "\n")
+
+    def end(self, figures: Figures, totals: Totals) -> None:
+        write_now(self.out, "\n".join(plain_words(totals)) + "\n")
+
+
+@attrs.define(eq=False)
+class LiveView:
+    """The live table; log lines appear above it."""
+
+    console: Console
+    _live: Live | None = None
+    _local: str = ""
+
+    def begin(self, local: list[str]) -> None:
+        self._local = " or ".join(local)
+        self._live = Live(console=self.console, auto_refresh=False, transient=True)
+        self._live.start()
+
+    def show(self, figures: Figures) -> None:
+        if self._live is not None:
+            self._live.update(table(figures, self._local), refresh=True)
+
+    def end(self, figures: Figures, totals: Totals) -> None:
+        if self._live is not None:
+            with contextlib.suppress(OSError):
+                self._live.stop()
+            self._live = None
+        self.console.print("\n".join(plain_words(totals)), markup=False, highlight=False)
+
+
+def one_line(figures: Figures) -> str:
+    """The figures that matter most, for a log file."""
+    parts = [
+        f"{STATE_WORDS[figures.state]}: rtt {ms(figures.rtt_ms)}",
+        f"jitter {ms(figures.jitter_ms)}",
+        f"loss {part(figures.loss)}",
+        f"down {part(figures.loss_down)} -> {part(figures.residual_down)}",
+        f"repaired {figures.repaired}",
+        f"sent {figures.sent}",
+        f"received {figures.received}",
+        f"overhead {part(figures.overhead)}",
+    ]
+    return ", ".join(parts) + (f" ({figures.notice})" if figures.notice else "")
+
+
+def table(figures: Figures, local: str) -> Table:
+    """The live view's content."""
+    good = figures.state in ("carrying", "idle")
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold")
+    grid.add_column()
+    grid.add_row("state", Text(STATE_WORDS[figures.state], style="green" if good else "yellow"))
+    grid.add_row("game connects to", local)
+    grid.add_row(
+        "round trip",
+        f"{ms(figures.rtt_ms)}  best {ms(figures.rtt_min_ms)}  95 % {ms(figures.rtt_p95_ms)}"
+        f"  jitter {ms(figures.jitter_ms)}",
+    )
+    grid.add_row(
+        "loss",
+        f"round trip {part(figures.loss)}  down {part(figures.loss_down)}"
+        f"  up about {part(figures.loss_up)}",
+    )
+    grid.add_row(
+        "repair", f"{figures.repaired} rebuilt  still lost down {part(figures.residual_down)}"
+    )
+    grid.add_row(
+        "packets",
+        f"{figures.sent} sent ({rate(figures.sent_per_s)}/s)"
+        f"  {figures.received} received ({rate(figures.received_per_s)}/s)",
+    )
+    grid.add_row(
+        "tunnel",
+        f"overhead {part(figures.overhead)}  {figures.flows} flows"
+        f"  {figures.dropped} dropped  {figures.strangers} from strangers",
+    )
+    if figures.notice:
+        grid.add_row("note", Text(figures.notice, style="yellow"))
+    return grid
+
+
+def ms(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f} ms"
+
+
+def part(value: float | None) -> str:
+    return "-" if value is None else f"{value * 100:.1f} %"
+
+
+def rate(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0f}"

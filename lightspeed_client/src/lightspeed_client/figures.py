@@ -1,0 +1,109 @@
+"""What a client says about a session: the records, and what each figure means.
+
+A figure that is not known is None, never 0. "Recent" is the last `gauges.WINDOW_S` seconds.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import attrs
+from cattrs.errors import BaseValidationError
+from lightspeed_protocol.runtime.config import make_converter
+
+State = Literal["starting", "carrying", "idle", "no-answer", "node-leaving"]
+
+
+@attrs.frozen(kw_only=True)
+class Figures:
+    """One moment of a session. Counts and `overhead` are since the start, the rest is recent.
+
+    `loss` is the share of keepalives that got no answer: there and back. `loss_down` comes
+    from gaps in the node's numbering, before repair; `loss_up` is what remains of `loss` and
+    so an estimate. `residual_down` is the share of game packets lost after repair.
+    `overhead` is (bytes put into the tunnel: headers, repair packets and keepalives included,
+    minus the game's payload bytes sent) / (the game's payload bytes sent); UDP payloads, this
+    client's sending direction. IP and UDP headers are in neither.
+    """
+
+    state: State
+    path: str
+    elapsed_s: float
+    rtt_ms: float | None
+    rtt_min_ms: float | None
+    rtt_p95_ms: float | None
+    jitter_ms: float | None
+    loss: float | None
+    loss_down: float | None
+    loss_up: float | None
+    residual_down: float | None
+    repaired: int
+    sent: int
+    received: int
+    overhead: float | None
+    duplicates: int
+    strangers: int
+    dropped: int
+    flows: int
+    sent_per_s: float | None
+    received_per_s: float | None
+    bytes_out_per_s: float | None
+    bytes_in_per_s: float | None
+    notice: str | None = None  # what the player should know or do now
+
+    def to_json(self) -> dict[str, Any]:
+        """For `json.dumps`; rounded so that a line stays readable."""
+        record = {name: _rounded(value) for name, value in attrs.asdict(self).items()}
+        record["loss_up_estimated"] = True
+        return record
+
+
+@attrs.frozen(kw_only=True)
+class Totals:
+    """A whole session. Shares as in `Figures`, but over all of it."""
+
+    seconds: float
+    server: str
+    node: str
+    fec: str
+    flows: int
+    sent: int
+    received: int
+    repaired: int
+    repair_sent: int
+    game_bytes_out: int
+    game_bytes_in: int
+    tunnel_bytes_out: int
+    tunnel_bytes_in: int
+    overhead: float | None
+    keepalives_sent: int
+    keepalives_answered: int
+    loss: float | None
+    loss_down: float | None
+    residual_down: float | None
+    rtt_min_ms: float | None
+    rtt_median_ms: float | None
+    rtt_p95_ms: float | None
+    jitter_ms: float | None
+    duplicates: int
+    strangers: int
+    drops: dict[str, int]
+    outages: int
+    outage_s: float
+
+    def to_json(self) -> dict[str, Any]:
+        return {name: _rounded(value) for name, value in attrs.asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> Totals | None:
+        """What `to_json` gave, other fields ignored; None when it is of another shape."""
+        try:
+            return make_converter().structure(
+                {field.name: record[field.name] for field in attrs.fields(cls)}, cls
+            )
+        except (KeyError, BaseValidationError):
+            return None
+
+
+def _rounded(value: Any) -> Any:
+    return round(value, 4) if isinstance(value, float) else value

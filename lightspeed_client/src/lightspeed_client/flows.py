@@ -1,0 +1,222 @@
+"""Decides which local game sockets are carried, and counts what happens to their packets.
+
+Sans-IO: game addresses and datagrams in, datagrams and payloads out. Each local game socket
+is one flow; the shell in `redirect` gives each its own tunnel socket, because a node tells
+version 1 and 2 sessions apart by nothing but the tunnel's source port.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Final
+
+import attrs
+from lightspeed_protocol.endpoint import Endpoint
+from lightspeed_protocol.errors import WireError
+from lightspeed_protocol.header import (
+    FIN,
+    HANDSHAKE,
+    HEADER_BYTES,
+    KEEPALIVE,
+    VERSION_FEC,
+    VERSION_PLAIN,
+    Address,
+    pack_addresses,
+)
+
+MAX_FLOWS: Final = 64  # local game sockets at once: a game uses one to three
+LARGEST_TUNNEL_BYTES: Final = 2048  # of one tunnel packet, as nodes read them
+LARGEST_PAYLOAD_BYTES: Final = LARGEST_TUNNEL_BYTES - HEADER_BYTES
+
+
+@attrs.frozen
+class Tally:
+    """What has been counted since the start; two of them subtract to what happened between.
+
+    Bytes are UDP payloads: IP and UDP headers (28 bytes a packet on IPv4) are in neither side.
+    """
+
+    sent: int = 0  # game packets put into the tunnel
+    received: int = 0  # game packets handed to the game
+    repair_sent: int = 0
+    repaired: int = 0  # of `received`: rebuilt from repair packets
+    game_bytes_out: int = 0
+    game_bytes_in: int = 0
+    tunnel_bytes_out: int = 0
+    tunnel_bytes_in: int = 0
+    expected_down: int = 0  # tunnel packets the node numbered towards us
+    arrived_down: int = 0  # of those: came
+    wanted_down: int = 0  # game packets the node sent towards us
+    duplicates: int = 0
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(*(a + b for a, b in zip(_values(self), _values(other), strict=True)))
+
+    def __sub__(self, other: Tally) -> Tally:
+        return Tally(*(a - b for a, b in zip(_values(self), _values(other), strict=True)))
+
+
+def _values(tally: Tally) -> tuple[int, ...]:
+    return attrs.astuple(tally)
+
+
+@attrs.define(eq=False)
+class SourceCensus:
+    """How many source packets the node has sent with FEC, seen from block ids and indexes.
+
+    Sequence gaps cannot tell a lost source packet from a lost repair packet; this can.
+    """
+
+    _expected_before: int = 0
+    _k: int = 0
+    _block: int = 0  # newest, unwrapped
+    _lowest: int = 0
+    _highest: int = -1
+
+    def note(self, block: int, index: int, k: int) -> None:
+        """A packet of the block came. A repair packet (index k) vouches for all k sources."""
+        ahead = ((block - self._block + 0x8000) & 0xFFFF) - 0x8000
+        if k != self._k or not -64 <= ahead <= 4096:  # new stream, or the peer began afresh
+            self._expected_before = self.expected
+            self._k, self._block = k, block
+            self._lowest, self._highest = block * k + (index if index < k else 0), -1
+            ahead = 0
+        at = (self._block + ahead) * k + min(index, k - 1)
+        self._block = max(self._block, self._block + ahead)
+        self._highest = max(self._highest, at)
+        self._lowest = min(self._lowest, at)
+
+    @property
+    def expected(self) -> int:
+        return self._expected_before + max(0, self._highest - self._lowest + 1)
+
+
+@attrs.define(eq=False)
+class Flow:
+    """One local game socket's conversation with the game server."""
+
+    game: Address
+    endpoint: Endpoint
+    last_game_at: float  # when the game last sent
+    drops: Counter[str]  # shared by all flows: reason -> packets
+    received: int = 0
+    duplicates: int = 0
+    plain_in: int = 0  # version 1 packets handed to the game
+    ended_by_node: bool = False  # a FIN came
+    _census: SourceCensus = attrs.field(factory=SourceCensus)
+
+    def from_game(self, payload: bytes, now: float, timestamp_us: int) -> tuple[bytes, ...]:
+        """The datagrams to send to the node at once; none when the packet cannot be carried."""
+        self.last_game_at = now
+        if not payload:
+            self.drops["empty-from-game"] += 1  # nodes refuse a packet without payload
+            return ()
+        if len(payload) > LARGEST_PAYLOAD_BYTES:
+            self.drops["oversize-from-game"] += 1
+            return ()
+        return tuple(self.endpoint.wrap(payload, timestamp_us))
+
+    def from_node(self, datagram: bytes) -> list[bytes]:
+        """Payloads for the game. Keepalives, HANDSHAKE and FIN never are."""
+        size = len(datagram)
+        if size < HEADER_BYTES:
+            self.drops["short"] += 1
+            return []
+        first = datagram[0]
+        if first >> 4 not in (VERSION_PLAIN, VERSION_FEC):
+            self.drops["version"] += 1
+            return []
+        if size > LARGEST_TUNNEL_BYTES:
+            self.drops["oversize-from-node"] += 1
+            return []
+        flags = first & 15
+        if flags:
+            if flags & FIN:
+                self.ended_by_node = True
+            elif not flags & (KEEPALIVE | HANDSHAKE):
+                self.drops["flags"] += 1
+            return []
+        try:
+            payloads = self.endpoint.unwrap(datagram)
+        except WireError as exc:
+            self.drops[exc.reason] += 1
+            self.duplicates += exc.reason == "duplicate"
+            return []
+        if first >> 4 == VERSION_FEC:
+            self._census.note(datagram[20] << 8 | datagram[21], datagram[22], datagram[23])
+        else:
+            self.plain_in += len(payloads)
+        self.received += len(payloads)
+        return payloads
+
+    def tally(self) -> Tally:
+        endpoint, decoder = self.endpoint, self.endpoint.decoder
+        window = endpoint.window
+        return Tally(
+            sent=endpoint.sent_source,
+            received=self.received,
+            repair_sent=endpoint.sent_repair,
+            repaired=0 if decoder is None else decoder.recovered,
+            game_bytes_out=endpoint.payload_bytes_out,
+            game_bytes_in=endpoint.payload_bytes_in,
+            tunnel_bytes_out=endpoint.bytes_out,
+            tunnel_bytes_in=endpoint.bytes_in,
+            expected_down=window.expected,
+            arrived_down=window.received,
+            # unprotected packets in a protected stream: known only if they came
+            wanted_down=window.expected
+            if decoder is None
+            else self._census.expected + self.plain_in,
+            duplicates=self.duplicates,
+        )
+
+
+@attrs.define(eq=False, kw_only=True)
+class FlowTable:
+    """Bounded: at `max_flows` a new game socket is refused, those that play go on."""
+
+    fec_k: int | None = None
+    token: int = 0
+    idle_s: float = 300.0
+    max_flows: int = MAX_FLOWS
+    flows: dict[Address, Flow] = attrs.field(factory=dict)
+    drops: Counter[str] = attrs.field(factory=Counter)
+    opened: int = 0
+    last_game_at: float | None = None  # of flows that are closed
+    _closed: Tally = Tally()
+
+    def admit(self, game: Address, server: Address, now: float) -> Flow | None:
+        """A new flow; None, and the packet counted, when the table is full."""
+        if len(self.flows) >= self.max_flows:
+            self.drops["too-many-games"] += 1
+            return None
+        # The header has room for IPv4 only, and only the port tells local games apart anyway.
+        source = ("127.0.0.1", game[1]) if ":" in game[0] else game
+        endpoint = Endpoint.open(pack_addresses(source, server), fec_k=self.fec_k, token=self.token)
+        flow = self.flows[game] = Flow(game, endpoint, now, self.drops)
+        self.opened += 1
+        return flow
+
+    def remove(self, flow: Flow) -> None:
+        """Forget a flow, but not what it counted."""
+        if self.flows.pop(flow.game, None) is not None:
+            self._closed += flow.tally()
+            if self.last_game_at is None or flow.last_game_at > self.last_game_at:
+                self.last_game_at = flow.last_game_at
+
+    def expired(self, now: float) -> list[Flow]:
+        """Flows whose game has said nothing for `idle_s`. The server's packets do not count."""
+        return [flow for flow in self.flows.values() if now - flow.last_game_at >= self.idle_s]
+
+    def game_silent_s(self, now: float) -> float | None:
+        """Seconds since any game sent a packet; None when none ever did."""
+        times = [flow.last_game_at for flow in self.flows.values()]
+        if self.last_game_at is not None:
+            times.append(self.last_game_at)
+        return now - max(times) if times else None
+
+    def tally(self) -> Tally:
+        total = self._closed
+        for flow in self.flows.values():
+            total += flow.tally()
+        return total

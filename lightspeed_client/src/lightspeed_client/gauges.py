@@ -1,0 +1,182 @@
+"""Derives the figures from what was counted: recent shares, rates, and a session's totals.
+
+Sans-IO. It reads the flow table, the prober and the node's state; it changes none of them.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final
+
+import attrs
+from lightspeed_protocol.header import HEADER_BYTES
+from lightspeed_protocol.keepalive import Prober
+
+from .figures import Figures, Totals
+from .flows import FlowTable, Tally
+from .node_state import CARRYING_S, NodeState
+
+__all__ = ["CARRYING_S", "SAMPLE_S", "Gauges"]
+
+WINDOW_S: Final = 15.0
+RATE_S: Final = 3.0  # rates are means over this long
+SAMPLE_S: Final = 1.0
+
+
+@attrs.define(eq=False)
+class Meter:
+    """Keeps one tally a second so that recent shares and rates can be told from totals."""
+
+    _samples: deque[tuple[float, Tally]] = attrs.field(factory=deque)
+
+    def sample(self, now: float, tally: Tally) -> None:
+        """Call about once a second."""
+        self._samples.append((now, tally))
+        while len(self._samples) > 2 and now - self._samples[1][0] >= WINDOW_S:
+            self._samples.popleft()
+
+    def since(self, now: float, tally: Tally, span_s: float) -> tuple[float, Tally] | None:
+        """(seconds, what happened) over about `span_s`; None before the first sample."""
+        chosen: tuple[float, Tally] | None = None
+        for when, old in self._samples:
+            if chosen is not None and now - when < span_s:
+                break
+            chosen = (when, old)
+        if chosen is None or now - chosen[0] < SAMPLE_S / 2:
+            return None
+        return now - chosen[0], tally - chosen[1]
+
+
+def down_losses(recent: Tally) -> tuple[float | None, float | None]:
+    """(before repair, after repair), each 0..1, None when nothing was due."""
+    before = share(recent.expected_down - recent.arrived_down, recent.expected_down)
+    after = share(recent.wanted_down - recent.received, recent.wanted_down)
+    return before, after
+
+
+def up_loss(round_trip: float | None, down: float | None) -> float | None:
+    """What a round trip's loss leaves for the way up, if the two ways lose independently."""
+    if round_trip is None or down is None or down >= 1.0:
+        return None
+    return min(1.0, max(0.0, 1.0 - (1.0 - round_trip) / (1.0 - down)))
+
+
+def overhead(recent: Tally, keepalives: int) -> float | None:
+    """See `Figures`; None without game bytes."""
+    if recent.game_bytes_out <= 0:
+        return None
+    tunnel = recent.tunnel_bytes_out + keepalives * HEADER_BYTES
+    return (tunnel - recent.game_bytes_out) / recent.game_bytes_out
+
+
+def share(part: int, whole: int) -> float | None:
+    """part / whole within 0..1; None of nothing. Late arrivals can make `part` negative."""
+    return min(1.0, max(0.0, part / whole)) if whole > 0 else None
+
+
+def milliseconds(seconds: float | None) -> float | None:
+    return None if seconds is None else seconds * 1000.0
+
+
+def round_trip(prober: Prober) -> dict[str, float | None]:
+    """The RTT fields; all None while the path is dead, because old ones would mislead."""
+    rtt = prober.rtt
+    if prober.dead:
+        return dict.fromkeys(("rtt_ms", "rtt_min_ms", "rtt_p95_ms", "jitter_ms"))
+    return {
+        "rtt_ms": milliseconds(rtt.smoothed_s),
+        "rtt_min_ms": milliseconds(rtt.min_s),
+        "rtt_p95_ms": milliseconds(rtt.percentile(0.95)),
+        "jitter_ms": milliseconds(rtt.jitter_s),
+    }
+
+
+@attrs.define(eq=False)
+class Gauges:
+    """Call `sample` each `SAMPLE_S`; ask `figures` and `totals` at any moment."""
+
+    table: FlowTable
+    prober: Prober
+    started_at: float
+    node: NodeState = attrs.field(factory=NodeState)
+    meter: Meter = attrs.field(factory=Meter)
+
+    def sample(self, now: float) -> None:
+        self.meter.sample(now, self.table.tally())
+
+    def figures(self, now: float, *, strangers: int, notice: str | None) -> Figures:
+        tally = self.table.tally()
+        recent = self.meter.since(now, tally, WINDOW_S)
+        loss = 1.0 if self.prober.dead else self.prober.lost_fraction
+        down = after = None
+        if recent is not None:
+            down, after = down_losses(recent[1])
+        return Figures(
+            state=self.node.state(self.table.game_silent_s(now)),
+            path="node",
+            elapsed_s=now - self.started_at,
+            loss=loss,
+            loss_down=down,
+            loss_up=up_loss(loss, down),
+            residual_down=after,
+            repaired=tally.repaired,
+            sent=tally.sent,
+            received=tally.received,
+            overhead=overhead(tally, self.prober.sent),
+            duplicates=tally.duplicates,
+            strangers=strangers,
+            dropped=self.table.drops.total(),
+            flows=len(self.table.flows),
+            notice=notice,
+            **round_trip(self.prober),
+            **self._rates(now, tally),
+        )
+
+    def totals(self, now: float, *, strangers: int, server: str, node: str) -> Totals:
+        tally = self.table.tally()
+        down, after = down_losses(tally)
+        rtt, prober = self.prober.rtt, self.prober
+        return Totals(
+            seconds=now - self.started_at,
+            server=server,
+            node=node,
+            fec="off" if self.table.fec_k is None else f"xor:{self.table.fec_k}",
+            flows=self.table.opened,
+            sent=tally.sent,
+            received=tally.received,
+            repaired=tally.repaired,
+            repair_sent=tally.repair_sent,
+            game_bytes_out=tally.game_bytes_out,
+            game_bytes_in=tally.game_bytes_in,
+            tunnel_bytes_out=tally.tunnel_bytes_out,
+            tunnel_bytes_in=tally.tunnel_bytes_in,
+            overhead=overhead(tally, prober.sent),
+            keepalives_sent=prober.sent,
+            keepalives_answered=prober.answers,
+            loss=share(prober.lost, prober.lost + prober.answers),
+            loss_down=down,
+            residual_down=after,
+            rtt_min_ms=milliseconds(rtt.min_s),
+            rtt_median_ms=milliseconds(rtt.percentile(0.5)),
+            rtt_p95_ms=milliseconds(rtt.percentile(0.95)),
+            jitter_ms=milliseconds(rtt.jitter_s),
+            duplicates=tally.duplicates,
+            strangers=strangers,
+            drops=dict(self.table.drops),
+            outages=self.node.outages,
+            outage_s=self.node.outage_s(now),
+        )
+
+    def _rates(self, now: float, tally: Tally) -> dict[str, float | None]:
+        lately = self.meter.since(now, tally, RATE_S)
+        if lately is None:
+            return dict.fromkeys(
+                ("sent_per_s", "received_per_s", "bytes_out_per_s", "bytes_in_per_s")
+            )
+        span_s, done = lately
+        return {
+            "sent_per_s": done.sent / span_s,
+            "received_per_s": done.received / span_s,
+            "bytes_out_per_s": done.tunnel_bytes_out / span_s,
+            "bytes_in_per_s": done.tunnel_bytes_in / span_s,
+        }

@@ -1,0 +1,1 @@
+"""What runs, packages and describes LightSpeed from outside."""

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import trio
+from lightspeed_client.config import ClientConfig, Node, RedirectConfig
+from lightspeed_client.modes import doctor
+from lightspeed_client.modes.checks import all_well
+from lightspeed_protocol.runtime.udp import UdpPort
+
+
+async def test_a_fit_machine_passes(tmp_path: Path) -> None:
+    told: list[object] = []
+    checks = await doctor.examine(
+        tmp_path / "none.toml", must_exist=False, state=tmp_path, tell=told.append
+    )
+    assert all_well(checks), checks
+    assert told == checks
+    assert {check.name for check in checks} >= {"python", "clock", "settings", "loopback IPv4"}
+
+
+async def test_a_bad_file_fails_and_the_rest_is_still_checked(tmp_path: Path) -> None:
+    (tmp_path / "f.toml").write_text("[tunnel]\nfec = 'maybe'\nx = 1\n")
+    checks = await doctor.examine(
+        tmp_path / "f.toml", must_exist=True, state=tmp_path, tell=lambda _: None
+    )
+    found = {check.name: check for check in checks}
+    assert found["settings"].verdict == "fail"
+    assert "maybe" in found["settings"].detail
+    assert found["state directory"].verdict == "pass"
+
+
+def test_a_clock_before_the_programs_time_fails() -> None:
+    assert doctor.check_clock(0.0).verdict == "fail"
+    assert doctor.check_clock(1.9e9).verdict == "pass"
+
+
+async def test_no_ipv6_is_a_skip_and_no_ipv4_a_failure() -> None:
+    assert (await doctor.check_loopback(("2001:db8::1", 0), "six")).verdict == "skip"
+    assert (await doctor.check_loopback(("192.0.2.1", 0), "four")).verdict == "fail"
+
+
+def test_a_state_directory_that_is_a_file_fails(tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("")
+    assert doctor.check_state_dir(tmp_path / "state").verdict == "fail"
+
+
+async def test_a_taken_port_fails_with_the_remedy() -> None:
+    with UdpPort.bind(("127.0.0.1", 0)) as taken:
+        port = taken.address[1]
+        check = doctor.check_port(port)
+        assert check.verdict == "fail"
+        assert "config set redirect.local_port" in check.detail
+    assert doctor.check_port(port).verdict == "pass"
+
+
+@pytest.mark.parametrize(
+    ("mtu", "verdict"),
+    [(None, "skip"), (65536, "pass"), (1500, "pass"), (1280, "pass"), (576, "fail")],
+)
+def test_the_routes_mtu_is_judged_by_what_fits(mtu: int | None, verdict: str) -> None:
+    assert doctor.check_mtu(mtu).verdict == verdict
+
+
+async def test_a_node_on_loopback_has_a_route_and_an_mtu() -> None:
+    config = ClientConfig(
+        node=Node(address="localhost"), redirect=RedirectConfig(server="127.0.0.1:5")
+    )
+    checks = {check.name: check.verdict for check in await doctor.check_node(config)}
+    assert checks["DNS"] == checks["route"] == checks["game server"] == "pass"
+
+
+async def test_a_name_that_is_not_found_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def getaddrinfo(*_: object, **__: object) -> list[object]:
+        raise OSError(-3, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(trio.socket, "getaddrinfo", getaddrinfo)
+    checks = await doctor.check_node(ClientConfig(node=Node(address="node.example.com")))
+    assert [check.verdict for check in checks] == ["fail"]
+    assert "Temporary failure" in checks[0].detail

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import attrs
+import pytest
+import trio
+from lightspeed_client.app import RedirectSettings
+from lightspeed_client.figures import Figures, Totals
+from lightspeed_client.modes import redirect_mode
+from lightspeed_protocol.runtime.udp import UdpPort
+from trio.testing import MockClock
+
+from ..fakes import SERVER, FakeNode
+
+
+@attrs.define(eq=False)
+class FakeView:
+    """Calls `on_show`; remembers the rest."""
+
+    local: list[str] = attrs.field(factory=list)
+    shown: list[Figures] = attrs.field(factory=list)
+    ended: list[Totals] = attrs.field(factory=list)
+    gone: bool = False  # the reader has left
+    held: threading.Event | None = None  # a terminal that takes nothing until this is set
+
+    def begin(self, local: list[str]) -> None:
+        self.local = local
+
+    def show(self, figures: Figures) -> None:
+        self.shown.append(figures)
+        if self.held is not None:
+            self.held.wait(10)
+        if self.gone:
+            raise BrokenPipeError(32, "Broken pipe")
+
+    def end(self, figures: Figures, totals: Totals) -> None:
+        self.ended.append(totals)
+
+
+@pytest.fixture(autouse=True)
+def _switch_interval() -> Iterator[None]:
+    before = sys.getswitchinterval()
+    yield
+    sys.setswitchinterval(before)
+
+
+async def until(true: object) -> None:
+    assert callable(true)
+    with trio.fail_after(10):
+        while not true():
+            await trio.sleep(0.01)
+
+
+def names(directory: Path) -> list[str]:
+    return [path.name for path in directory.iterdir()]
+
+
+async def test_a_stuck_terminal_never_holds_up_a_game_packet(tmp_path: Path) -> None:
+    node, view = FakeNode(), FakeView(held=threading.Event())
+    assert view.held is not None
+    with UdpPort.bind(("127.0.0.1", 0)) as port, UdpPort.bind(("127.0.0.1", 0)) as game:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(node.serve, port)
+            settings = RedirectSettings(server=SERVER, node=port.address)
+            session = redirect_mode.Session(view=view, state_dir=tmp_path)
+
+            async def play() -> None:
+                await redirect_mode.run(settings, session)
+                nursery.cancel_scope.cancel("session over")
+
+            nursery.start_soon(play)
+            await until(lambda: view.shown)
+            host, _, number = view.local[0].rpartition(":")
+            for turn in range(50):
+                game.send(b"%d" % turn, (host, int(number)))
+                with trio.fail_after(1):
+                    assert (await game.receive())[0][0] == b"%d" % turn
+            assert len(view.shown) == 1, "still stuck"
+            await until(lambda: any(name.startswith("status-") for name in names(tmp_path)))
+            view.gone = True
+            view.held.set()
+            await until(lambda: view.ended)
+    assert [totals.sent for totals in view.ended] == [50]
+    assert len(node.fins) == 1
+    assert names(tmp_path) == ["reports"], "no status file stays"
+    assert len(names(tmp_path / "reports")) == 1
+
+
+async def test_an_unwritable_state_directory_is_said_and_nothing_more(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "state").write_text("a file")
+    view = FakeView()
+    settings = RedirectSettings(server=SERVER, node=("127.0.0.1", 9))
+    session = redirect_mode.Session(view=view, state_dir=tmp_path / "state")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(redirect_mode.run, settings, session)
+        await until(lambda: "will not see this client" in caplog.text)
+        view.gone = True
+    assert len(view.ended) == 1
+    assert "cannot save the report" in caplog.text
+    assert "output closed" in caplog.text
+
+
+async def test_a_taken_port_is_one_line_and_a_failure(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with UdpPort.bind(("127.0.0.1", 0)) as taken:
+        settings = RedirectSettings(
+            server=SERVER, node=("127.0.0.1", 9), local_port=taken.address[1]
+        )
+        session = redirect_mode.Session(view=FakeView(), state_dir=tmp_path)
+        with pytest.RaisesGroup(SystemExit, flatten_subgroups=True, allow_unwrapped=True):
+            await redirect_mode.run(settings, session)
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+async def test_seconds_come_at_once_then_evenly_and_late_ones_are_skipped(
+    autojump_clock: MockClock,
+) -> None:
+    times = []
+    with trio.move_on_after(8.5):
+        async for _ in redirect_mode.seconds():
+            times.append(trio.current_time())
+            if len(times) == 3:
+                await trio.sleep(2.6)  # a slow reader
+    assert times == pytest.approx([0, 1, 2, 4.6, 5.6, 6.6, 7.6])

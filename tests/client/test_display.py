@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import io
+import json
+import os
+from typing import Any
+
+import attrs
+import pytest
+from lightspeed_client.display import (
+    JsonView,
+    LiveView,
+    PlainView,
+    one_line,
+    pick_view,
+    table,
+    write_now,
+)
+from lightspeed_client.figures import Figures
+from lightspeed_client.flows import FlowTable
+from lightspeed_client.gauges import Gauges
+from lightspeed_protocol.keepalive import Prober
+from rich.console import Console
+
+GAUGES = Gauges(FlowTable(), Prober(0.25, 0.0), 0.0)
+FIGURES = GAUGES.figures(0.0, strangers=0, notice=None)
+TOTALS = GAUGES.totals(9.0, strangers=0, server="203.0.113.5:1", node="192.0.2.1:2")
+
+
+def at(second: float, **change: Any) -> Figures:
+    return attrs.evolve(FIGURES, elapsed_s=second, **change)
+
+
+def test_json_is_one_object_a_line_and_only_the_last_is_final() -> None:
+    out = io.StringIO()
+    view = JsonView(out)
+    view.begin(["127.0.0.1:27960"])
+    for second in range(3):
+        view.show(at(second))
+    view.end(at(3), TOTALS)
+    records = [json.loads(line) for line in out.getvalue().splitlines()]
+    assert [record.get("final", False) for record in records] == [False, False, False, True]
+    assert records[-1]["totals"]["server"] == "203.0.113.5:1"
+    assert {tuple(record["local"]) for record in records} == {("127.0.0.1:27960",)}
+
+
+def test_plain_lines_come_every_five_seconds_and_when_the_state_changes() -> None:
+    out = io.StringIO()
+    view = PlainView(out)
+    view.begin(["127.0.0.1:27960", "[::1]:27960"])
+    for second in range(11):
+        view.show(at(second, state="carrying" if second >= 7 else "idle"))
+    view.end(at(11), TOTALS)
+    lines = out.getvalue().splitlines()
+    assert "127.0.0.1:27960 or [::1]:27960" in lines[0]
+    assert len([line for line in lines if "rtt" in line]) == 3  # 0, 5, and the change at 7
+    assert "No game sent a packet" in lines[-1]
+
+
+def test_unknown_figures_show_as_a_dash() -> None:
+    assert "rtt -, jitter -, loss -" in one_line(FIGURES)
+    assert "(do this)" in one_line(attrs.evolve(FIGURES, notice="do this"))
+
+
+def test_the_live_table_shows_what_matters() -> None:
+    out = io.StringIO()
+    console = Console(file=out, width=120)
+    good = at(5, state="carrying", rtt_ms=31.25, loss=0.05, loss_up=0.02, repaired=7)
+    console.print(table(good, "127.0.0.1:27960"))
+    console.print(table(at(5, state="no-answer", notice="check [the] cable"), "x"))
+    text = out.getvalue()
+    for part in ("carrying", "31.2 ms", "5.0 %", "2.0 %", "7 rebuilt", "check [the] cable"):
+        assert part in text
+
+
+def test_a_live_session_ends_with_the_report_on_screen() -> None:
+    out = io.StringIO()
+    view = LiveView(Console(file=out, force_terminal=True, width=100))
+    view.begin(["127.0.0.1:27960"])
+    view.show(FIGURES)
+    view.end(FIGURES, TOTALS)
+    assert "through 192.0.2.1:2" in out.getvalue()
+
+
+def test_the_view_fits_its_reader() -> None:
+    assert isinstance(pick_view(as_json=True), JsonView)
+    assert isinstance(pick_view(as_json=False, out=io.StringIO()), PlainView)
+
+
+def test_a_closed_pipe_is_an_os_error_for_the_caller() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as out, pytest.raises(BrokenPipeError):
+        write_now(out, "text")
