@@ -128,6 +128,9 @@ def _short(value: object) -> str:
 
 def main(arguments: list[str]) -> int:
     """Check the one file named; the exit status."""
+    if arguments in (["-h"], ["--help"]):
+        print(__doc__)
+        return 0
     if len(arguments) != 1:
         print("usage: python -m lightspeed_protocol.conformance FILE", file=sys.stderr)
         return 2

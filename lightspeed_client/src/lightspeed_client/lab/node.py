@@ -32,10 +32,6 @@ class WorldBroken(LightSpeedError):
     """A part of the lab's world is missing or died; the text says which and what to do."""
 
 
-class _PortTaken(Exception):
-    """Try again with other ports."""
-
-
 @attrs.frozen(kw_only=True)
 class NodeLimits:
     """What the lab's node allows; the lab asks for enough that its own load passes."""
@@ -73,25 +69,35 @@ async def open_node(limits: NodeLimits) -> AsyncIterator[NodeProcess]:
     """A node that is ready. Raises `WorldBroken` when it cannot be had or dies meanwhile."""
     require_distribution()
     with tempfile.TemporaryDirectory(prefix="lightspeed-lab-") as folder:
-        config = _write(limits, Path(folder, "proxy.toml"))
-        for attempt in range(TRIES):
-            node = await _spawn(config)
-            try:
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(_listen, node)
-                    try:
-                        await _wait_ready(node)
-                    except _PortTaken:
-                        nursery.cancel_scope.cancel("port taken")
-                        if attempt == TRIES - 1:
-                            raise _died(node, "found no free port") from None
-                        continue
-                    nursery.start_soon(_watch, node)
-                    yield node
-                    nursery.cancel_scope.cancel("lab over")
-            finally:
+        node = await _start(_write(limits, Path(folder, "proxy.toml")))
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_listen, node)
+                nursery.start_soon(_watch, node)
+                yield node
+                nursery.cancel_scope.cancel("lab over")
+        finally:
+            with trio.CancelScope(shield=True):
                 await _end(node)
-            return
+
+
+async def _start(config: Path) -> NodeProcess:
+    """A node that answers; another program may take a free port first, then it is tried again."""
+    for _ in range(TRIES):
+        node = await _spawn(config)
+        ready = False
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_listen, node)
+                ready = await _wait_ready(node)
+                nursery.cancel_scope.cancel("ready, or to be tried again")
+        finally:
+            if not ready:
+                with trio.CancelScope(shield=True):
+                    await _end(node)
+        if ready:
+            return node
+    raise WorldBroken(f"found no free port for a node in {TRIES} tries: try again")
 
 
 def require_distribution() -> None:
@@ -153,16 +159,17 @@ async def _listen(node: NodeProcess) -> None:
         rest = rest[-1000:]
 
 
-async def _wait_ready(node: NodeProcess) -> None:
+async def _wait_ready(node: NodeProcess) -> bool:
+    """False when its port was taken meanwhile. Raises `WorldBroken` when it does not start."""
     with trio.move_on_after(START_S):
         while True:
             if node.process.poll() is not None:
                 await trio.sleep(0.1)  # its last words are on the way
                 if any("in use" in line for line in node.said):
-                    raise _PortTaken
+                    return False
                 raise _died(node, "did not start")
             if await _answers_ready(node.http):
-                return
+                return True
             await trio.sleep(0.03)
     raise _died(node, f"was not ready within {START_S:.0f} s")
 
