@@ -2,7 +2,8 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
-from lightspeed_client.flows import Flow, FlowTable, SourceCensus, Tally
+from lightspeed_client.flows import HANDSHAKE_S, Flow, FlowTable, SourceCensus, Tally
+from lightspeed_protocol.header import HANDSHAKE, Header, decode
 
 SERVER = ("203.0.113.5", 27960)
 
@@ -16,11 +17,25 @@ def open_flow(table: FlowTable | None = None, port: int = 5000, now: float = 0.0
 @given(st.binary(max_size=2100))
 def test_any_bytes_from_the_node_are_delivered_or_counted_or_control(datagram: bytes) -> None:
     flow = open_flow()
-    got = flow.from_node(datagram)
+    got = flow.from_node(datagram, 1.0)
     if got:
         assert got == [datagram[20:] if datagram[0] >> 4 == 1 else datagram[24:]]
     assert flow.received == len(got)
     assert flow.drops.total() <= 1
+
+
+def test_a_handshake_is_answered_but_not_for_ever() -> None:
+    flow = open_flow()
+    question = Header(flags=HANDSHAKE, token=7, sequence=4711, timestamp_us=99)
+    assert flow.from_node(question.encode(), 1.0) == []
+    assert flow.owed is not None
+    answer = decode(flow.owed)
+    assert (answer.flags, answer.token, answer.sequence) == (HANDSHAKE, 7, 4711)
+    flow.owed = None
+    flow.from_node(question.encode(), 1.0 + HANDSHAKE_S / 2)
+    assert flow.owed is None
+    flow.from_node(question.encode(), 1.0 + HANDSHAKE_S)
+    assert flow.owed is not None
 
 
 def test_the_table_is_bounded_and_counts_what_it_refuses() -> None:
@@ -34,7 +49,7 @@ def test_the_table_is_bounded_and_counts_what_it_refuses() -> None:
 def test_only_the_game_keeps_its_flow_alive() -> None:
     table = FlowTable(idle_s=300)
     flow = open_flow(table, now=0.0)
-    flow.from_node(b"\x10" + bytes(19) + b"state")
+    flow.from_node(b"\x10" + bytes(19) + b"state", 1.0)
     assert table.expired(299.9) == []
     assert table.expired(300.0) == [flow]
     flow.from_game(b"x", 200.0, 0)

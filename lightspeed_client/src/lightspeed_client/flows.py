@@ -7,6 +7,7 @@ version 1 and 2 sessions apart by nothing but the tunnel's source port.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import Final
 
@@ -21,10 +22,13 @@ from lightspeed_protocol.header import (
     VERSION_FEC,
     VERSION_PLAIN,
     Address,
+    control_packet,
+    microseconds,
     pack_addresses,
 )
 
 MAX_FLOWS: Final = 64  # local game sockets at once: a game uses one to three
+HANDSHAKE_S: Final = 5.0  # between answers to a HANDSHAKE on one flow
 LARGEST_TUNNEL_BYTES: Final = 2048  # of one tunnel packet, as nodes read them
 LARGEST_PAYLOAD_BYTES: Final = LARGEST_TUNNEL_BYTES - HEADER_BYTES
 
@@ -103,6 +107,8 @@ class Flow:
     duplicates: int = 0
     plain_in: int = 0  # version 1 packets handed to the game
     ended_by_node: bool = False  # a FIN came
+    owed: bytes | None = None  # the answer to a HANDSHAKE, for the shell to send
+    _handshake_at: float = -math.inf
     _census: SourceCensus = attrs.field(factory=SourceCensus)
 
     def from_game(self, payload: bytes, now: float, timestamp_us: int) -> tuple[bytes, ...]:
@@ -116,7 +122,7 @@ class Flow:
             return ()
         return tuple(self.endpoint.wrap(payload, timestamp_us))
 
-    def from_node(self, datagram: bytes) -> list[bytes]:
+    def from_node(self, datagram: bytes, now: float) -> list[bytes]:
         """Payloads for the game. Keepalives, HANDSHAKE and FIN never are."""
         size = len(datagram)
         if size < HEADER_BYTES:
@@ -133,7 +139,9 @@ class Flow:
         if flags:
             if flags & FIN:
                 self.ended_by_node = True
-            elif not flags & (KEEPALIVE | HANDSHAKE):
+            elif flags & HANDSHAKE:
+                self._answer_handshake(datagram, now)
+            elif not flags & KEEPALIVE:
                 self.drops["flags"] += 1
             return []
         try:
@@ -148,6 +156,19 @@ class Flow:
             self.plain_in += len(payloads)
         self.received += len(payloads)
         return payloads
+
+    def _answer_handshake(self, datagram: bytes, now: float) -> None:
+        """Prove that we are at our address: same token, same sequence.
+
+        Not more often than `HANDSHAKE_S`, or two ends that answer each other never stop.
+        """
+        if now - self._handshake_at < HANDSHAKE_S:
+            return
+        self._handshake_at = now
+        sequence = datagram[2] << 8 | datagram[3]
+        self.owed = control_packet(
+            HANDSHAKE, token=datagram[1], sequence=sequence, timestamp_us=microseconds(now)
+        )
 
     def tally(self) -> Tally:
         endpoint, decoder = self.endpoint, self.endpoint.decoder

@@ -179,9 +179,12 @@ class Redirect:
                     self.strangers += 1
                     continue
                 heard = True
-                for payload in flow.from_node(datagram):
+                for payload in flow.from_node(datagram, now):
                     if not local.send(payload, flow.game):
                         self.table.drops["not-delivered"] += 1
+                if flow.owed is not None:
+                    tunnel.send(flow.owed, source)
+                    flow.owed = None
             if flow.ended_by_node:
                 flow.ended_by_node = False
                 if self._ending:
