@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -50,6 +51,7 @@ def outcome(folder: Path, sample: str, *options: str) -> str:
         text=True,
         timeout=60,
         check=False,
+        env={name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"},
     )
     return done.stdout.strip().splitlines()[-1]
 
