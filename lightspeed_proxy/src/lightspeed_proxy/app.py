@@ -202,7 +202,8 @@ async def drain(state: NodeState, relay: RelayLike, notifier: Notifier) -> None:
     relay.refuse_new()
     relay.say_goodbye()
     limit_s = state.config.shutdown.drain_s
-    log.info("stopping: told %d players, draining for at most %.1f s", relay.sessions, limit_s)
+    told = f"{relay.sessions} player{'' if relay.sessions == 1 else 's'}"
+    log.info("stopping: told %s, draining for at most %.1f s", told, limit_s)
     with trio.move_on_after(limit_s):
         while relay.flows:
             now = trio.current_time()

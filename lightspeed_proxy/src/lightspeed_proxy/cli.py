@@ -110,6 +110,7 @@ def check(path: Path | None) -> None:
         click.echo(str(ConfigError(name, problems)), err=True)
         sys.exit(BAD_CONFIG)
     click.echo(f"{name}: no problems; data {config.data.bind}, http {config.http.bind}")
+    click.echo("note: without --dev this version relays for nobody, invites are still to come")
 
 
 @cli.group()

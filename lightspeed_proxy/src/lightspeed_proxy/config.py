@@ -51,7 +51,9 @@ def parse_address(text: str) -> Address:
     try:
         return str(ip_address(host or "0.0.0.0")), int(port)
     except ValueError:
-        raise ValueError(f"want an IP address and a port, got {text!r}") from None
+        raise ValueError(
+            f"want an IP address and a port such as 127.0.0.1:4434, got {text!r}"
+        ) from None
 
 
 def show_address(address: Address) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from ipaddress import IPv6Address, ip_address
 from typing import Any, Final
 
+import attrs
 import trio
 from lightspeed_protocol.errors import WireError
 from lightspeed_protocol.telemetry import TelemetryEvent, check, parse
@@ -27,6 +28,7 @@ from .state import NodeState
 LARGEST_REPORT_BYTES: Final = 2048  # Source: PROTOCOL.md, ORIGINAL.md 2.4
 READ_ON_BYTES: Final = 4_000_000  # of a report too large: its sender reads no answer before
 BODY_S: Final = 5.0  # to send one report
+FIELDS: Final = ", ".join(field.name for field in attrs.fields(TelemetryEvent))
 
 
 def make_app(state: NodeState, inbox: trio.MemorySendChannel[TelemetryEvent]) -> Starlette:
@@ -111,7 +113,7 @@ async def take_report(
         event = parse(body)
     except WireError:
         counts.refused += 1
-        return _refusal(400, "not a report: want one JSON object with the documented fields")
+        return _refusal(400, f"not a report: want one JSON object with {FIELDS}")
     problem = check(event)
     if problem is not None:
         counts.refused += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -11,6 +12,8 @@ from typing import Any
 import trio
 
 from ..errors import ConfigError, Refused
+
+log = logging.getLogger(__name__)
 
 if sys.platform == "win32":
     STOP_SIGNALS = (signal.SIGINT, signal.SIGBREAK)
@@ -52,6 +55,7 @@ async def watch_signals(
                     await reload()
                 continue
             if stop.is_set():
+                log.warning("told twice to stop: leaving at once")
                 raise SystemExit(128 + number)
             stop.set()
 
