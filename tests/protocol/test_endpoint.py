@@ -126,3 +126,42 @@ def test_any_bytes_raise_nothing_but_a_wire_error(data: bytes, first: bytes) -> 
             receiver.unwrap(datagram)
         except WireError as error:
             assert error.reason in {"empty", "duplicate", "malformed", "fec-index"}
+
+
+@pytest.mark.parametrize("fec_k", [None, 4])
+@pytest.mark.parametrize("first", [0, 3, 90, 0xFFF0])
+def test_a_peer_started_again_is_heard_at_once(fec_k: int | None, first: int) -> None:
+    """Wherever its numbers begin, also among those just seen."""
+    receiver = Endpoint.open(swap_addresses(KEY))
+    heard: list[bytes] = []
+    for life, clock_us in ((0, 5_000_000), (1, 3_000_000_000)):
+        sender = Endpoint.open(KEY, fec_k=fec_k, first=first * life)
+        for number in range(100):
+            for datagram in sender.wrap(b"%d %d" % (life, number), clock_us + number * 15_625):
+                heard += receiver.unwrap(datagram)
+    assert len(heard) == 200
+    assert len(set(heard)) == 200
+
+
+def test_a_replayed_stretch_is_refused_whole() -> None:
+    sender, receiver = pair(None)
+    sent = [d for n in range(100) for d in sender.wrap(b"%d" % n, 7_000_000 + n * 15_625)]
+    for datagram in sent:
+        receiver.unwrap(datagram)
+    for datagram in sent:
+        with pytest.raises(WireError, match="duplicate"):
+            receiver.unwrap(datagram)
+
+
+def test_two_counters_in_one_session_both_get_through() -> None:
+    """The original may have two listeners at once, each numbering its packets from 0."""
+    receiver = Endpoint.open(swap_addresses(KEY))
+    senders = [Endpoint.open(KEY), Endpoint.open(KEY)]
+    for sender in senders:
+        sender.sequence = 0
+    heard: list[bytes] = []
+    for number in range(400):
+        who = 0 if number < 100 else number % 2
+        for datagram in senders[who].wrap(b"%d" % number, number * 10_000 + 1):
+            heard += receiver.unwrap(datagram)
+    assert heard == [b"%d" % number for number in range(400)]

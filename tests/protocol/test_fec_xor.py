@@ -398,3 +398,27 @@ def test_one_loss_per_block_is_always_repaired() -> None:
             delivered += decoder.receive(repair)
     assert sorted(delivered) == sorted(sent)
     assert decoder.unrecoverable == 0
+
+
+@pytest.mark.parametrize("lag", [40, 63, 64, 70])
+@pytest.mark.parametrize("seed", range(5))
+def test_two_encoders_in_one_session_never_make_a_wrong_packet(lag: int, seed: int) -> None:
+    """The original's node: one encoder alone for `lag` blocks, then a second one from block 0."""
+    rng = random.Random(seed)
+    encoders = [XorEncoder(4), XorEncoder(4)]
+    decoder, sent, heard = XorDecoder(), set(), []
+    sequence = 0
+    for number in range(lag * 4 + 2000):
+        encoder = encoders[0 if number < lag * 4 else rng.randrange(2)]
+        payload = b"%06d" % number + bytes(50)  # equal sizes: nothing gives a mixture away
+        sent.add(payload)
+        field, repair = encoder.protect(payload)
+        for body in (field + payload, repair):
+            if body is None:
+                continue
+            sequence += 1
+            if rng.random() >= 0.1:
+                heard += decoder.receive(body, sequence & 0xFFFF)
+    assert decoder.recovered > 50
+    assert set(heard) <= sent
+    assert len(set(heard)) == len(heard)

@@ -78,3 +78,10 @@ def test_an_answer_counts_once_and_only_if_it_was_asked() -> None:
     assert prober.answered(FIRST_NUMBER, 0.1) == pytest.approx(0.1)
     assert prober.answered(FIRST_NUMBER, 0.2) is None
     assert prober.answers == 1
+
+
+@pytest.mark.parametrize("interval_s", [0.05, 0.25, 0.7, 1.0, 5.0])
+def test_a_dead_path_is_noticed_at_every_interval(interval_s: float) -> None:
+    dead = play(Prober(interval_s, last_heard=0.0), 60.0, 1.0, random.Random(1))
+    assert len(dead) == 1
+    assert dead[0].silent_s <= max(DEAD_AFTER_S, 3 * interval_s) + interval_s

@@ -18,6 +18,7 @@ from lightspeed_protocol.runtime.config import (
     differences,
     load,
     parse,
+    read_text,
     render,
     setting,
 )
@@ -144,3 +145,18 @@ def test_differences_name_the_key_and_both_values() -> None:
         ("limits.packets", 1000, 5),
     ]
     assert differences(old, Settings()) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="platform: Windows has no such pipes")
+def test_a_pipe_is_refused_instead_of_waited_for(tmp_path: Path) -> None:
+    assert sys.platform != "win32"
+    pipe = tmp_path / "proxy.toml"
+    os.mkfifo(pipe)
+    with pytest.raises(ConfigError, match="not a regular file"):
+        read_text(pipe)
+
+
+def test_a_byte_order_mark_is_no_mistake(tmp_path: Path) -> None:
+    file = tmp_path / "proxy.toml"
+    file.write_bytes(b"\xef\xbb\xbf# hello\n")
+    assert read_text(file) == "# hello\n"

@@ -7,9 +7,11 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 import trio
+import trio.testing
 from lightspeed_protocol.errors import ConfigError, Refused
 from lightspeed_protocol.runtime import daemon
-from lightspeed_protocol.runtime.daemon import stage, watch_signals
+from lightspeed_protocol.runtime.daemon import RELOAD_S, stage, watch_signals
+from trio.testing import MockClock
 
 from tests.support.posix import posix_only
 
@@ -75,6 +77,29 @@ async def test_sighup_reloads_until_the_daemon_drains() -> None:
             await trio.testing.wait_all_tasks_blocked()
             with pytest.raises(trio.WouldBlock):
                 receive.receive_nowait()
+
+
+async def test_a_reload_that_hangs_is_given_up_and_never_holds_up_a_stop(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    stop, begun = trio.Event(), 0
+
+    async def hang() -> None:
+        nonlocal begun
+        begun += 1
+        await trio.sleep_forever()
+
+    async with stage(watch_signals, stop, hang):
+        for _ in range(5):
+            os.kill(os.getpid(), signal.SIGHUP)
+            await trio.sleep(0.1)
+        assert begun == 1
+        await trio.sleep(RELOAD_S)
+        assert begun == 2  # what came meanwhile is one more, not four
+        os.kill(os.getpid(), signal.SIGTERM)
+        with trio.fail_after(1):
+            await stop.wait()
+    assert "given up" in caplog.text
 
 
 def test_exit_status_is_what_systemd_acts_on(capsys: pytest.CaptureFixture[str]) -> None:

@@ -83,7 +83,8 @@ def test_every_mistake_of_a_file_is_listed() -> None:
     """
     assert problems(text) == [
         "'node_id' must be 1 to 64 bytes of printable text: '' @ config.node.node_id",
-        "want an IP address and a port such as 127.0.0.1:4434, got 'localhost:4434' @ config.data.bind",
+        "want an IP address and a port such as 127.0.0.1:4434,"
+        " got 'localhost:4434' @ config.data.bind",
         "want ADDRESS:PORT such as 127.0.0.1:4434, got '127.0.0.1' @ config.http.bind",
         "unknown key 'alow', did you mean 'allow'? @ config.http",
         "want int, got 'many' @ config.limits.max_clients",

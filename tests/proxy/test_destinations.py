@@ -7,7 +7,7 @@ from lightspeed_proxy.destinations import DestinationPolicy
 
 OPEN = DestinationPolicy()
 DEV = DestinationPolicy(
-    dev=True, own_ports=frozenset({4434}), is_own=lambda host: host == "10.0.0.1"
+    dev=True, node_ports=frozenset({4434}), is_own=lambda host: host == "10.0.0.1"
 )
 
 
@@ -40,8 +40,8 @@ def test_dev_does_not_open_what_is_no_host(host: str) -> None:
     assert not DEV.permits(host, 27015)
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "10.0.0.1"])
-def test_the_node_never_sends_to_itself(host: str) -> None:
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "10.0.0.1", "8.8.8.8"])
+def test_the_node_never_sends_to_a_node(host: str) -> None:
     assert not DEV.permits(host, 4434)
     assert DEV.permits(host, 27015)
 

@@ -22,7 +22,7 @@ from lightspeed_protocol.sequence import RESTART
 from lightspeed_proxy.counters import DROP_REASONS
 from trio.testing import MockClock
 
-from tests.support.relays import Host, open_world
+from tests.support.relays import Host, open_world, settle
 
 
 async def test_a_game_packet_goes_there_and_its_answer_comes_back(
@@ -441,3 +441,28 @@ def unwrap_some(player: Host, datagram: bytes) -> list[bytes]:
         return player.endpoint.unwrap(datagram)
     except WireError:
         return []
+
+
+async def test_a_node_does_not_answer_a_node(autojump_clock: MockClock) -> None:
+    """Else a KEEPALIVE with a node's forged source would go to and fro for ever."""
+    async with open_world() as one, open_world() as other:
+        one.relay.data[0].sendto(control_packet(KEEPALIVE), other.address)
+        other.relay._node_ports = frozenset({one.address[1]})
+        await settle()
+        assert other.drops == {"loop": 1}
+        assert one.relay.counters.keepalives == 0
+
+
+async def test_without_open_files_left_the_node_refuses_and_lives(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_world() as world:
+        server = world.host()
+        first, second = world.player(server), world.player(server)
+        world.play(first, b"hello")
+        assert len(await server.heard()) == 1
+        world.relay._room = 1
+        world.play(second, b"hello")
+        world.play(first, b"again")
+        assert [p for p, _ in await server.heard()] == [b"again"]
+        assert world.drops == {"no-socket": 1}

@@ -19,6 +19,7 @@ from .sequence import SequenceWindow
 
 INDEX: Final = HEADER_BYTES + 2  # of the FEC field in a datagram
 K: Final = HEADER_BYTES + 3
+COPY_US: Final = 60_000_000  # the network brings a copy within a minute
 _PLAIN_BYTE: Final = VERSION_PLAIN << 4
 _FEC_BYTE: Final = VERSION_FEC << 4
 
@@ -42,6 +43,7 @@ class Endpoint:
     payload_bytes_out: int = 0
     bytes_in: int = 0
     payload_bytes_in: int = 0
+    newest_us: int = 0  # the timestamp of the newest packet, microseconds modulo 2^32
 
     @classmethod
     def open(
@@ -101,7 +103,7 @@ class Endpoint:
         For data packets of a whole header and version 1 or 2; flags are the caller's business.
         Raises `WireError`: "empty", "duplicate", "malformed", "fec-index".
         """
-        fresh = self.window.accept(datagram[2] << 8 | datagram[3])
+        fresh = self._is_news(datagram)
         self.bytes_in += len(datagram)
         if datagram[0] < _FEC_BYTE:
             payload = datagram[HEADER_BYTES:]
@@ -115,15 +117,32 @@ class Endpoint:
         if decoder is None:
             decoder = self.decoder = XorDecoder()
         stale = decoder.stale
-        delivered = decoder.receive(datagram[HEADER_BYTES:])
-        if datagram[INDEX] < datagram[K] and (
-            not delivered or (not fresh and decoder.stale != stale)
-        ):
+        sequence = datagram[2] << 8 | datagram[3]
+        delivered = decoder.receive(datagram[HEADER_BYTES:], sequence)
+        if datagram[INDEX] < datagram[K]:
             # Not by the sequence alone: only the decoder knows what it has recovered, and the
             # original's repair packets need not have a number of their own.
-            raise WireError("duplicate")
+            if not delivered or (not fresh and decoder.stale != stale):
+                raise WireError("duplicate")
+            if delivered == [b""]:
+                raise WireError("empty")
         self.payload_bytes_in += sum(map(len, delivered))
-        return delivered
+        return [payload for payload in delivered if payload]
+
+    def _is_news(self, datagram: bytes) -> bool:
+        """Whether this is no copy of a packet that came before.
+
+        A number seen before is not enough: a peer that was restarted counts afresh, and the
+        original may count twice over in one session. A copy also has a timestamp of the recent
+        past; anything else is news. A peer that writes no timestamps is judged by numbers.
+        """
+        stamp = int.from_bytes(datagram[4:8], "big")
+        age_us = (self.newest_us - stamp) & 0xFFFFFFFF  # huge when newer
+        accepted = self.window.accept(datagram[2] << 8 | datagram[3])
+        if age_us < COPY_US:
+            return accepted
+        self.newest_us = stamp
+        return True
 
     def answer_with_fec(self, k: int) -> None:
         """From now on protect what this end sends, as the peer does: XOR over `k` packets."""

@@ -18,7 +18,7 @@ FIRST_NUMBER: Final = 60000
 LAST_NUMBER: Final = 65535
 TIMEOUT_S: Final = 2.0  # a probe unanswered this long is lost
 WINDOW_S: Final = 15.0  # loss is the share of probes lost in this much of the past
-DEAD_AFTER_S: Final = 3.0  # of silence with at least `PATIENCE` probes unanswered
+DEAD_AFTER_S: Final = 3.0  # of silence, or `PATIENCE` intervals where that is more
 PATIENCE: Final = 3
 
 
@@ -50,6 +50,7 @@ class Prober:
     sent: int = 0
     answers: int = 0
     dead: bool = False
+    _unanswered: int = 0  # probes since anything was heard
     _probe_at: float = -math.inf
     _number: int = FIRST_NUMBER - 1
     _flying: dict[int, float] = attrs.field(factory=dict)  # number -> when sent, oldest first
@@ -58,6 +59,7 @@ class Prober:
     def heard(self, now: float) -> None:
         """Anything from the peer proves the path, not only the answer to a probe."""
         self.last_heard = now
+        self._unanswered = 0
         self.dead = False
 
     def answered(self, sequence: int, now: float) -> float | None:
@@ -82,12 +84,14 @@ class Prober:
         events: list[SendProbe | PathDead] = []
         self._forget(now)
         silent_s = now - self.last_heard
-        if not self.dead and silent_s >= DEAD_AFTER_S and len(self._flying) >= PATIENCE:
+        patience_s = max(DEAD_AFTER_S, PATIENCE * self.interval_s)
+        if not self.dead and silent_s >= patience_s and self._unanswered >= PATIENCE:
             self.dead = True
             events.append(PathDead(silent_s))
         self._number = FIRST_NUMBER if self._number >= LAST_NUMBER else self._number + 1
         self._flying[self._number] = now
         self._probe_at = now + self.interval_s
+        self._unanswered += 1
         self.sent += 1
         events.append(SendProbe(self._number))
         return events

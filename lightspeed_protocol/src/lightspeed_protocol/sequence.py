@@ -1,7 +1,7 @@
 """16-bit sequence numbers that wrap, and the window that tells a duplicate from news.
 
 Source: serial arithmetic as in RFC 1982; the sliding bitmap as in RFC 4303 §3.4.3; loss as in
-RFC 3550 appendix A.3 (expected minus received), the jump as its MAX_DROPOUT in A.1.
+RFC 3550 appendix A.3 (expected minus received), a large jump as its MAX_DROPOUT in A.1.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import attrs
 
 WINDOW: Final = 512  # numbers remembered: 4 s at 128 packets/s
 RESTART: Final = 8  # numbers too old in a row that mean the peer counts afresh
-JUMP: Final = 3000  # a step ahead this large is a peer that counts afresh, not loss
+JUMP: Final = WINDOW  # a step ahead this large is an outage or a new count, not loss
 _MASK: Final = (1 << WINDOW) - 1
 
 

@@ -27,6 +27,7 @@ DROP_REASONS: Final = (
     "max-clients",  # no session left
     "max-flows",  # no flow left for this client
     "no-socket",  # the kernel gave no socket for a new flow
+    "loop",  # the answer of a node, this one or another: answering it would never end
     "draining",  # the node is shutting down and takes no new session
     "unsent",  # the kernel would not take the datagram
 )

@@ -61,7 +61,10 @@ def _within(address: IPv4Address | IPv6Address, networks: Iterable[Network]) -> 
 
 @attrs.frozen(kw_only=True)
 class DestinationPolicy:
-    """`is_own` tells whether an address belongs to this machine; `own_ports` are the node's.
+    """`is_own` tells whether an address belongs to this machine.
+
+    `node_ports` are this node's and other nodes': a packet sent there might come back, and one
+    with headers inside headers would take a session at each turn.
 
     `deny` beats everything; a non-empty `allow` is the whole list of what is permitted, and
     may open a private range on purpose. The reserved ranges cannot be opened.
@@ -71,13 +74,13 @@ class DestinationPolicy:
     deny: tuple[Network, ...] = ()
     deny_ports: frozenset[int] = frozenset()
     dev: bool = False
-    own_ports: frozenset[int] = frozenset()
+    node_ports: frozenset[int] = frozenset()
     is_own: Callable[[str], bool] = lambda _host: False
 
     def permits(self, host: str, port: int) -> bool:
         """Whether a new flow may be opened to this numeric address."""
         address = ip_address(host)
-        if port == 0 or port in self.deny_ports:
+        if port == 0 or port in self.deny_ports or port in self.node_ports:
             return False
         if _within(address, RESERVED) or _within(address, self.deny):
             return False
@@ -86,7 +89,5 @@ class DestinationPolicy:
                 return False
         elif not self.dev and _within(address, PRIVATE):
             return False
-        if self.dev or self.allow:
-            # A lab may have its game server on this machine, but never the node itself.
-            return not (port in self.own_ports and (address.is_loopback or self.is_own(host)))
-        return not self.is_own(host)
+        # A lab may have its game server on this machine.
+        return bool(self.dev or self.allow) or not self.is_own(host)

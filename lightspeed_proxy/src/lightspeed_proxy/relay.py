@@ -12,8 +12,10 @@ Each datagram ends in exactly one place: forwarded, answered, or counted under o
 from __future__ import annotations
 
 import logging
+import math
 import random
 import socket
+import sys
 from ipaddress import ip_network
 from typing import Final
 
@@ -54,18 +56,36 @@ Address = tuple[str, int]
 # Keepalives of addresses without a session are answered byte for byte, but not without end.
 STRANGERS_PER_S: Final = 2000
 
+NODE_PORT: Final = 4434  # where other nodes hear: two of them must not talk to each other
+SPARE: Final = 64  # open files for HTTP, logs and the rest
+
 CROWD: Final = 256  # flows; when so many have gone, their memory is worth giving back
 
 
 def is_own(host: str) -> bool:
     """Whether an address is this machine's: then, and only then, a socket can be bound to it."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+    try:
+        probe = socket.socket(family, socket.SOCK_DGRAM)
+    except OSError:
+        return True  # no descriptor left to find out with: then it is not sent to
+    with probe:
         try:
             probe.bind((host, 0))
         except OSError:
             return False
     return True
+
+
+def room_for_flows() -> float:
+    """How many flows the limit of open files allows, with some left for everything else."""
+    if sys.platform == "win32":
+        return math.inf
+    else:
+        import resource
+
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        return math.inf if limit == resource.RLIM_INFINITY else limit - min(SPARE, limit // 2)
 
 
 @attrs.define(eq=False)
@@ -90,6 +110,8 @@ class Relay:
     _ready: ReadySockets = attrs.field(factory=ready_sockets, init=False)
     _timer: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
     _draining: bool = attrs.field(default=False, init=False)
+    _node_ports: frozenset[int] = attrs.field(init=False)
+    _room: float = attrs.field(factory=room_for_flows, init=False)
     _most: int = attrs.field(default=0, init=False)  # flows at once since nobody played
     _full: set[str] = attrs.field(factory=set, init=False)  # tables already reported as full
 
@@ -98,6 +120,8 @@ class Relay:
         self._sessions = Sessions(limits.idle_timeout_s)
         self._up = Rates(limits.max_pps_per_client, limits.max_bps_per_client)
         self._down = Rates(limits.max_pps_per_client, limits.max_bps_per_client)
+        own = (sock.getsockname()[1] for sock in self.data)
+        self._node_ports = frozenset({NODE_PORT, *own})
         self._strangers = Meter(Rates(STRANGERS_PER_S, STRANGERS_PER_S * LARGEST_BYTES))
         self._bans = Bans(self.rng)
         self.table = PythonFlowTable(self._sessions, self.counters, self.config.security)
@@ -130,7 +154,7 @@ class Relay:
             deny=tuple(map(ip_network, security.deny_destinations)),
             deny_ports=frozenset(security.deny_ports),
             dev=self.dev,
-            own_ports=frozenset(sock.getsockname()[1] for sock in self.data),
+            node_ports=self._node_ports,
             is_own=is_own,
         )
         self._sessions.idle_timeout_s = limits.idle_timeout_s
@@ -225,6 +249,8 @@ class Relay:
         now: float,
     ) -> None:
         """KEEPALIVE, HANDSHAKE and FIN: answered in kind, with as many bytes at the most."""
+        if client[1] in self._node_ports:
+            raise WireError("loop")
         meter = self._strangers if session is None else session.up
         reason = meter.admit(len(datagram), now)
         if reason is not None:
@@ -272,6 +298,7 @@ class Relay:
         if len(self._sessions) >= self.config.limits.max_clients:
             self._say_full("max_clients", self.config.limits.max_clients)
             raise WireError("max-clients")
+        client = sys.intern(client[0]), client[1]  # one string for all players of a house
         return Session(client, data, Meter(self._up), Meter(self._down), Opened())
 
     def _new_flow(self, session: Session, datagram: bytes, now: float) -> Flow:
@@ -287,6 +314,9 @@ class Relay:
         if not session.opened.admit(self.config.security, now):
             self._challenge(session, now)
             raise WireError("many-destinations")
+        if self.flows >= self._room:
+            self._say_full("open files", self.flows)
+            raise WireError("no-socket")
         sock = self._open_flow_socket(destination)
         first = self.rng.randrange(0x10000)
         endpoint = Endpoint.open(swap_addresses(key), token=datagram[1], first=first)

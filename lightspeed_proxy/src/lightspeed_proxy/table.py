@@ -201,6 +201,13 @@ class PythonFlowTable:
             counters.packets_down += 1
             counters.bytes_down += len(source)
         for datagram in repair:
+            size = len(datagram)
+            answered = session.bytes_down + size + DATAGRAM_OVERHEAD
+            if session.down.admit(size, now) is not None or amplifies(
+                answered, session.bytes_up, self.security
+            ):
+                continue  # repair only adds: the limits are the game packets' first
+            session.bytes_down = answered
             try:
                 session.data.sendto(datagram, session.client)
             except OSError:

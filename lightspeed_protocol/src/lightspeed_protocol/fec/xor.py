@@ -14,6 +14,7 @@ Source: PROTOCOL.md, "XOR repair".
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Final
 
 from ..errors import WireError
@@ -23,6 +24,7 @@ DEFAULT_K: Final = 4
 SMALLEST_K: Final = 2
 MAX_PAYLOAD: Final = 1400  # larger ones travel as version 1, beside FEC
 WINDOW: Final = 64  # blocks remembered
+SPREAD: Final = 4  # blocks that may be on their way at once, reordering included
 RESTART: Final = 8  # stale packets in a row that mean the peer numbers afresh
 
 # The original passes payloads up to its 2048-byte buffer. Larger ones are delivered but never
@@ -103,19 +105,21 @@ class _Open:
         "nominal",
         "repair",
         "repair_k",
+        "sequence",
         "xor",
     )
 
-    def __init__(self, block: int) -> None:
+    def __init__(self, block: int, sequence: int | None) -> None:
         self.block = block
+        self.sequence = sequence or 0  # of the packet that came first
         self.nominal = self.have = self.hashes = 0
         self.xor = self.lengths = self.longest = 0
         self.repair: bytes | None = None
         self.repair_k = 0  # a flushed block's repair names fewer than its sources did
 
     def closed(self) -> int:
-        """What is remembered afterwards, in one integer: block, indexes, 32-bit hashes."""
-        return self.block | self.have << 16 | self.hashes << 32
+        """What is remembered afterwards, in one integer: sequence, indexes, 32-bit hashes."""
+        return self.sequence | self.have << 16 | self.hashes << 32
 
 
 class XorDecoder:
@@ -126,6 +130,7 @@ class XorDecoder:
     """
 
     __slots__ = (
+        "_loose",
         "_newest",
         "_ring",
         "_stale_at",
@@ -151,6 +156,7 @@ class XorDecoder:
         self.unrecoverable = 0  # blocks given up with a repair and more than one missing
         self._newest = -1
         self._ring: list[_Open | int | None] = []  # by block modulo WINDOW; int: closed
+        self._loose: deque[tuple[int, int]] = deque(maxlen=WINDOW)  # (index, hash) handed on
         self._stale_run = 0
         self._stale_at = 0
 
@@ -165,12 +171,13 @@ class XorDecoder:
         waiting = sum(type(e) is _Open and e.repair is not None for e in self._ring)
         return self.unrecoverable + self.lies + waiting
 
-    def receive(self, body: bytes) -> list[bytes]:
+    def receive(self, body: bytes, sequence: int | None = None) -> list[bytes]:
         """What the game gets now: the packet itself, then what it helped to recover.
 
-        `body` is the datagram from byte 20 on. Raises `WireError` "malformed" (FEC field cut
-        short or K out of range, repair payload of impossible length) or "fec-index" (index
-        above K), and changes nothing then.
+        `body` is the datagram from byte 20 on, `sequence` its number: packets of one block lie
+        close together, and one from far away is of another encoder's block of that id.
+        Raises `WireError` "malformed" (FEC field cut short or K out of range, repair payload of
+        impossible length) or "fec-index" (index above K), and changes nothing then.
         """
         if len(body) < FEC_BYTES:
             raise WireError("malformed")
@@ -179,23 +186,28 @@ class XorDecoder:
             raise WireError("malformed")
         payload = body[FEC_BYTES:]
         if index < k:
-            return self._receive_source(block, index, k, payload)
+            return self._receive_source(block, index, k, payload, sequence)
         if index > k:
             raise WireError("fec-index")
         if not _LENGTH_BYTES <= len(payload) <= _LARGEST_KEPT + _LENGTH_BYTES:
             raise WireError("malformed")
-        recovered = self._receive_repair(block, k, payload)
+        recovered = self._receive_repair(block, k, payload, sequence)
         return [] if recovered is None else [recovered]
 
-    def _receive_source(self, block: int, index: int, k: int, payload: bytes) -> list[bytes]:
+    def _receive_source(
+        self, block: int, index: int, k: int, payload: bytes, sequence: int | None
+    ) -> list[bytes]:
         self.source += 1
         if not self._admit(block):
+            self._loose.append((index, hash(payload) & 0xFFFFFFFF))
             return [payload]
         slot = block % WINDOW
+        if self._is_foreign(slot, k, sequence):
+            self._displace(slot)
         entry = self._ring[slot]
         digest = hash(payload) & 0xFFFFFFFF
         if entry is None:
-            entry = self._ring[slot] = _Open(block)
+            entry = self._ring[slot] = _Open(block, sequence)
         elif type(entry) is int:
             if not entry >> 16 >> index & 1:
                 self._ring[slot] = entry | 1 << 16 + index | digest << 32 + 32 * index
@@ -241,16 +253,18 @@ class XorDecoder:
         recovered = self._settle(entry)
         return [payload] if recovered is None else [payload, recovered]
 
-    def _receive_repair(self, block: int, k: int, payload: bytes) -> bytes | None:
+    def _receive_repair(
+        self, block: int, k: int, payload: bytes, sequence: int | None
+    ) -> bytes | None:
         self.repair += 1
         if not self._admit(block):
             return None
         slot = block % WINDOW
         entry = self._ring[slot]
-        if type(entry) is int:
+        if type(entry) is int or self._is_foreign(slot, k, sequence):
             return None
         if entry is None:
-            entry = self._ring[slot] = _Open(block)
+            entry = self._ring[slot] = _Open(block, sequence)
         assert type(entry) is _Open
         if entry.repair is None:
             entry.repair = payload
@@ -262,6 +276,30 @@ class XorDecoder:
             self.conflicts += 1
             self._ring[slot] = entry.closed()
         return None
+
+    def _is_foreign(self, slot: int, k: int, sequence: int | None) -> bool:
+        """Whether this packet's place holds another encoder's block, or an old one's."""
+        entry = self._ring[slot]
+        if entry is None or sequence is None:
+            return False
+        known = entry & 0xFFFF if isinstance(entry, int) else entry.sequence
+        apart = ((sequence - known + 0x8000) & 0xFFFF) - 0x8000
+        if abs(apart) <= SPREAD * k + WINDOW // 4:
+            return False
+        self.conflicts += 1
+        return True
+
+    def _displace(self, slot: int) -> None:
+        """Make room for another block, but remember what this one has handed on."""
+        entry = self._ring[slot]
+        self._ring[slot] = None
+        if entry is not None:
+            known = entry if isinstance(entry, int) else entry.closed()
+            self._loose.extend(
+                (index, known >> 32 + 32 * index & 0xFFFFFFFF)
+                for index in range(LARGEST_K)
+                if known >> 16 + index & 1
+            )
 
     def _settle(self, entry: _Open) -> bytes | None:
         """Close a block that has its repair, if that is possible now; what it recovered."""
@@ -279,12 +317,16 @@ class XorDecoder:
         payload = None
         if missing:
             payload = _recover(entry)
+            index = missing.bit_length() - 1
             if payload is None:
                 self.lies += 1
+            elif (index, hash(payload) & 0xFFFFFFFF) in self._loose:
+                self.duplicates += 1  # it came while its block had no place here
+                payload = None
             else:
                 self.recovered += 1
                 entry.have |= missing
-                entry.hashes |= (hash(payload) & 0xFFFFFFFF) << 32 * (missing.bit_length() - 1)
+                entry.hashes |= (hash(payload) & 0xFFFFFFFF) << 32 * index
         self._ring[slot] = entry.closed()
         return payload
 
@@ -310,12 +352,15 @@ class XorDecoder:
         return True
 
     def _leave(self, count: int) -> None:
-        """Empty the places of the next `count` blocks."""
+        """Empty the places of the next `count` blocks, the oldest first."""
         for block in range(self._newest + 1, self._newest + 1 + count):
             entry = self._ring[block % WINDOW]
             if type(entry) is _Open and entry.repair is not None:
                 self.unrecoverable += 1
-            self._ring[block % WINDOW] = None
+            if count > SPREAD:  # a jump: these may be too young to be forgotten
+                self._displace(block % WINDOW)
+            else:
+                self._ring[block % WINDOW] = None
 
     def _began_afresh(self, block: int) -> bool:
         """Whether this stale packet ends a run of `RESTART` that count upwards."""

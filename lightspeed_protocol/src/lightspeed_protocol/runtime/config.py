@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import stat
 import textwrap
 import tomllib
 import typing
@@ -144,6 +145,9 @@ def _unknown(key: str, known: list[str]) -> str:
 def read_text(path: Path) -> str:
     """The file's text; whatever is wrong with it is a `ConfigError` with the remedy."""
     try:
+        mode = path.stat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise ConfigError(str(path), ["is not a regular file; name one"])  # a pipe may hang
         with path.open("rb") as file:
             raw = file.read(LARGEST_FILE_BYTES + 1)
     except FileNotFoundError:
@@ -159,7 +163,7 @@ def read_text(path: Path) -> str:
     if len(raw) > LARGEST_FILE_BYTES:
         raise ConfigError(str(path), [f"more than {LARGEST_FILE_BYTES} bytes; is this the file?"])
     try:
-        return raw.decode("utf-8")
+        return raw.decode("utf-8-sig")  # some editors write a byte order mark
     except UnicodeDecodeError as exc:
         line = raw.count(b"\n", 0, exc.start) + 1
         raise ConfigError(

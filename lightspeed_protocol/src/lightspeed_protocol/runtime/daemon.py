@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Final
 
 import trio
 
@@ -21,6 +21,9 @@ if sys.platform == "win32":
 else:
     STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
     RELOAD_SIGNALS = (signal.SIGHUP,)
+
+
+RELOAD_S: Final = 5.0  # to read a file; a network disk can hang for ever
 
 
 @asynccontextmanager
@@ -43,21 +46,36 @@ async def watch_signals(
 ) -> None:
     """First stop signal: set `stop`, and the daemon drains. Second: leave at once.
 
-    SIGHUP awaits `reload`, one at a time; while draining it is ignored. A daemon without
-    `reload` keeps what SIGHUP does by itself: a client ends with its terminal.
+    SIGHUP starts `reload`, one at a time, and never holds up a stop; while draining it is
+    ignored. A daemon without `reload` keeps what SIGHUP does by itself: a client ends with its
+    terminal.
     """
     reloads: set[int] = set() if reload is None else {int(number) for number in RELOAD_SIGNALS}
-    with trio.open_signal_receiver(*STOP_SIGNALS, *reloads) as signals:
-        task_status.started()
-        async for number in signals:
-            if number in reloads:
-                if reload is not None and not stop.is_set():
-                    await reload()
-                continue
-            if stop.is_set():
-                log.warning("told twice to stop: leaving at once")
-                raise SystemExit(128 + number)
-            stop.set()
+    wanted = 0  # SIGHUPs not acted on yet; those that come during a reload are one more
+
+    async def run_reloads() -> None:
+        nonlocal wanted
+        while wanted and reload is not None:
+            wanted = 1
+            with trio.move_on_after(RELOAD_S) as patience:
+                await reload()
+            if patience.cancelled_caught:
+                log.error("reload given up after %.0f s: is the file's disk there?", RELOAD_S)
+            wanted -= 1
+
+    async with trio.open_nursery() as nursery:
+        with trio.open_signal_receiver(*STOP_SIGNALS, *reloads) as signals:
+            task_status.started()
+            async for number in signals:
+                if number in reloads:
+                    wanted += 1
+                    if wanted == 1 and not stop.is_set():
+                        nursery.start_soon(run_reloads)
+                    continue
+                if stop.is_set():
+                    log.warning("told twice to stop: leaving at once")
+                    raise SystemExit(128 + number)
+                stop.set()
 
 
 def run(daemon: Callable[..., Awaitable[object]], *args: object) -> int:
