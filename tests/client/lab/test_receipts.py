@@ -7,14 +7,14 @@ from lightspeed_client.lab.receipts import Receipts
 def test_nothing_received_is_no_figure() -> None:
     receipts = Receipts()
     receipts.close(9.0)
-    assert (receipts.late(), receipts.freeze_s, receipts.fastest_s) == (0, 0.0, None)
+    assert (receipts.late(), receipts.freeze_s, receipts.fastest_s) == (set(), 0.0, None)
 
 
 def test_late_is_measured_from_the_fastest_packet() -> None:
     receipts = Receipts()
     for number, transit_s in ((1, 0.100), (2, 0.020), (3, 0.069), (4, 0.071)):
         assert receipts.note(number, 10.0 * number, 10.0 * number + transit_s)
-    assert receipts.late() == 2  # 1 and 4: more than 50 ms after 20 ms
+    assert receipts.late() == {1, 4}  # more than 50 ms after 20 ms
     assert receipts.numbers == {1, 2, 3, 4}
 
 

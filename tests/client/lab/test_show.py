@@ -8,7 +8,9 @@ from lightspeed_client.lab.show import (
     JsonView,
     PlainView,
     ScreenView,
+    count,
     final_table,
+    fold,
     one_line,
     pick_view,
 )
@@ -78,8 +80,44 @@ def test_a_terminal_gets_a_table_that_is_taken_down() -> None:
 
 def test_unknown_figures_are_dashes() -> None:
     assert "round trip -;" in one_line(LIVE)
-    rows = {line.split("  ")[1]: line for line in final_table(OFF)[2:12]}
+    rows = {line.split("  ")[1]: line for line in final_table(OFF)[2:13]}
     assert rows["repair delay p50"].endswith("-")
+
+
+def test_losses_are_told_by_cause_only_when_there_is_more_than_one() -> None:
+    alone = attrs.evolve(way(), lost_by={"loss": 49})
+    assert not any("loss" in line.split() for line in final_table(tally(alone)))
+    both = attrs.evolve(way(), lost_by={"loss": 40, "blackhole": 9})
+    lines = [" ".join(line.split()) for line in final_table(tally(both))]
+    at = lines.index("lost before repair 49 (4.90%)")
+    assert lines[at + 1 : at + 3] == [
+        "by independent loss 40 (4.00%)",
+        "in a blackhole 9 (0.90%)",
+    ]
+
+
+def test_the_table_says_late_against_what_and_how_many_of_those_were_repaired() -> None:
+    lines = final_table(tally(attrs.evolve(way({20, 40}, late=3), repaired_late=2)))
+    cells = [line.split() for line in lines]
+    assert ["late", "3", "(0.30%)"] in cells
+    assert ["of", "those,", "repaired", "2"] in cells
+    assert lines[-1].startswith(
+        "Late: more than 50 ms after the moment the packet would have come undisturbed"
+    )
+
+
+def test_one_is_singular() -> None:
+    assert [count(n, "bot") for n in (0, 1, 2)] == ["0 bots", "1 bot", "2 bots"]
+
+
+def test_long_lines_are_folded_under_their_own_beginning() -> None:
+    assert fold("  - one two three four five six --pps", 20).split("\n") == [
+        "  - one two three",
+        "    four five six",
+        "    --pps",
+    ]
+    assert fold("a  table   row", 20) == "a  table   row"
+    assert fold("", 20) == ""
 
 
 def test_matches_stand_side_by_side() -> None:

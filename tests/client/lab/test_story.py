@@ -5,18 +5,32 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import attrs
 import pytest
+import trio
 from lightspeed_client.lab import node as lab_node
+from lightspeed_client.lab.cli import demo, lab
 from lightspeed_client.lab.show import PlainView
-from lightspeed_client.lab.story import DemoStory, LabStory, run_story
+from lightspeed_client.lab.story import (
+    LAB_REMEDY,
+    DemoStory,
+    LabStory,
+    run_story,
+    warnings_of,
+)
+from lightspeed_client.lab.tally import Live
+from lightspeed_client.lab.verdict import judge
 from lightspeed_client.lab.weather import Weather
 from lightspeed_client.lab.world import WorldSettings
+
+from .test_verdict import OFF
 
 LIGHTSPEED = [sys.executable, "-m", "lightspeed_client"]
 
@@ -50,10 +64,37 @@ def test_the_demo_tells_both_matches_and_a_verdict_from_its_own_figures() -> Non
         "the link dropped the same",
         "every one that arrived without repair arrived with it",
         "delivered twice: 0",
-        "cannot show whether the way through a node is",
+        "whether the way through a node is",
     ):
         assert part in text
     assert "NOT with it" not in text
+
+
+async def test_an_interrupted_lab_says_how_long_it_played() -> None:
+    out = io.StringIO()
+    stop = trio.Event()
+
+    class Impatient(PlainView):
+        def show(self, live: Live) -> None:
+            trio.from_thread.run_sync(stop.set)
+
+    story = LabStory(settings=WorldSettings(), seconds=600, view=Impatient(out))
+    with trio.fail_after(20):
+        assert await story.tell(stop) == 0
+    text = out.getvalue()
+    assert text.startswith("starting 1 node, a game server and 1 bot\n")
+    assert re.search(r"^stopped after 1\.\d s of 600$", text, re.MULTILINE)
+
+
+def test_the_advice_names_only_what_the_command_has() -> None:
+    slow = attrs.evolve(OFF, ticks=100, late_ticks=50)
+    (warning,) = warnings_of(slow, OFF)
+    verdict = judge(slow, OFF).lines()
+    for words, command in (([warning, *verdict], demo), ([warning, LAB_REMEDY], lab)):
+        text = "\n".join(words)
+        assert "lose other programs" in text
+        assert set(re.findall(r"--\w+", text)) <= {n for o in command.params for n in o.opts}
+    assert "players" not in "\n".join([warning, *verdict])  # the demo has one, always
 
 
 def test_a_link_that_passes_nothing_is_no_match(capsys: pytest.CaptureFixture[str]) -> None:
@@ -92,6 +133,7 @@ def test_a_signal_ends_the_lab_with_its_figures_and_leaves_no_process(
     last = json.loads(rest.splitlines()[-1])
     assert last["final"] is True
     assert last["up"]["arrived"] > 50
+    assert last["stopped"] is True
     assert not any(alive(pid) for pid in children)
 
 

@@ -3,8 +3,10 @@ from __future__ import annotations
 from collections.abc import Set as AbstractSet
 
 import attrs
+import pytest
+from lightspeed_client.lab.promise import check
 from lightspeed_client.lab.tally import Tally, Way
-from lightspeed_client.lab.verdict import check, judge
+from lightspeed_client.lab.verdict import judge
 
 SENT = 1000
 DROPPED = frozenset(range(20, SENT, 20))  # 49 of 1000
@@ -37,14 +39,90 @@ def test_repair_that_heals_is_said_to_help_and_what_it_cost() -> None:
     assert verdict.outcome == "helped"
     assert verdict.headline.startswith("Loss repair (xor:4) helped: 4.90%")
     assert "0.20%" in verdict.headline
+    assert verdict.headline.endswith("It cost 12% more bytes.")
     text = "\n".join(verdict.lines())
     assert "(+12%)" in text
     assert "30 ms after its moment" in text
-    assert "4 packets stayed lost" in text
-    assert "cannot show whether the way through a node is shorter" in text
-    assert any("round trip" in line for line in verdict.not_better)
-    assert any("longest freeze" in line for line in verdict.not_better)  # it did not change
+    assert "4 packets stayed lost: the block lost another one too" in text
+    assert "whether the way through a node is shorter" in text
     assert verdict.held
+    assert [line.split(":")[0] for line in verdict.same] == [
+        "longest freeze of states",
+        "longest freeze of inputs",
+        "round trip from input to state, median",
+        "packets that needed no repair, one way, median",
+    ]
+    assert all("stayed lost" in line for line in verdict.not_better)
+
+
+@pytest.mark.parametrize(
+    ("states_s", "trip_s", "better", "worse"),
+    [
+        (0.015, 0.030, True, False),
+        (0.090, 0.070, False, True),
+        (0.050, 0.056, False, False),  # less than a tick, less than half a tick
+    ],
+)
+def test_every_figure_stands_where_it_belongs(
+    states_s: float, trip_s: float, better: bool, worse: bool
+) -> None:
+    """Freeze and round trip as well: better, the same, or not better; never in two places."""
+    one = attrs.evolve(way(DROPPED), freeze_s=states_s)
+    verdict = judge(OFF, attrs.evolve(tally(one), round_trips_s=(trip_s,)))
+    for name in ("longest freeze of states", "round trip from input"):
+        found = [
+            any(line.startswith(name) for line in lines)
+            for lines in (verdict.better, verdict.not_better, verdict.same)
+        ]
+        assert found == [better, worse, not better and not worse]
+
+
+@pytest.mark.parametrize("half", [0, 1])
+def test_a_busy_machine_is_inconclusive_whichever_half_it_spoilt(half: int) -> None:
+    tallies = [OFF, tally(way(DROPPED))]
+    tallies[half] = attrs.evolve(tallies[half], ticks=100, late_ticks=3)
+    verdict = judge(*tallies)
+    assert verdict.outcome == "inconclusive"
+    text = "\n".join(verdict.lines())
+    assert text.startswith("Inconclusive: this machine was too busy to tell.")
+    assert "Close other programs and run it again." in text
+    assert "help" not in text
+    assert (verdict.better, verdict.same, verdict.not_better) == ([], [], [])
+    assert "lost game packets: 4.90% without, 0.00% with (98 repaired)" in text
+    assert verdict.held  # so the exit status is 0
+
+
+def test_a_busy_machine_does_not_excuse_a_broken_promise() -> None:
+    busy = attrs.evolve(tally(attrs.evolve(way(DROPPED), duplicates=1)), late_ticks=1)
+    verdict = judge(OFF, busy)
+    assert (verdict.outcome, verdict.held) == ("inconclusive", False)
+    assert "broke its promise" in "\n".join(verdict.lines())
+
+
+def test_a_rebuilt_packet_in_time_counts_as_saved_and_a_late_one_does_not() -> None:
+    """The figures of 5 % loss at 64 packets/s and xor:4: lost or late 5.3 % to 1.8 %."""
+    without = tally(way(late=4), "off")
+    verdict = judge(without, tally(attrs.evolve(way(DROPPED, late=18), repaired_late=15)))
+    assert verdict.outcome == "helped"
+    assert "helped: 5.30% of the game's packets were lost or came too late without it, 1.80%" in (
+        verdict.headline
+    )
+    (line,) = [line for line in verdict.better if "undisturbed" in line]
+    assert "30 of the repaired came too late and count here" in line
+
+
+def test_each_reason_for_a_packet_that_stayed_lost_has_its_own_number() -> None:
+    one = attrs.evolve(way(DROPPED - {20, 40, 980}), unclosed=1)
+    one = attrs.evolve(one, delivered=one.delivered - {(0, 7)})  # and one the link let pass
+    lines = judge(OFF, tally(one)).not_better
+    starts = [(int(line.split()[0]), line.partition(": ")[2][:20]) for line in lines]
+    assert starts == [
+        (4, "the block lost anoth"),
+        (2, "the match ended befo"),
+        (2, "not lost on the link"),
+    ]
+    single = attrs.evolve(tally(one), up=way(DROPPED), down=attrs.evolve(way(DROPPED - {980})))
+    assert judge(OFF, single).not_better[0].startswith("1 packet stayed lost: the block")
 
 
 def test_repair_that_heals_nothing_is_said_not_to_help() -> None:

@@ -133,6 +133,7 @@ def test_a_rate_limit_spaces_packets_and_loses_what_finds_no_room() -> None:
     # Two in the bucket at once, then one each 50 ms while 3000 bytes wait.
     assert passed == pytest.approx([0.0, 0.0, 0.05, 0.10, 0.15, 0.20, 0.25, 0.30])
     assert link.lost_by["queue"] == 12
+    assert link.cause == "queue"
     assert link.pass_through(Kind.SOURCE, size, 10.0) == [10.0]
 
 
@@ -201,3 +202,9 @@ def test_kinds_are_read_off_what_the_tunnel_really_sends() -> None:
 @given(st.binary(max_size=40))
 def test_any_bytes_have_a_kind(data: bytes) -> None:
     assert kind_of(data) in Kind
+
+
+def test_a_weather_names_what_can_lose_packets_in_it() -> None:
+    assert Weather(delay_s=0.1, jitter_s=0.1, reorder=0.1, duplicate=0.1).causes() == []
+    stormy = Weather(loss=0.1, burst=Burst(0.1, 0.1), rate_bps=9e9, blackholes=(Blackhole(1, 1),))
+    assert stormy.causes() == ["loss", "burst", "queue", "blackhole"]

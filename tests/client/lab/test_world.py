@@ -32,6 +32,10 @@ async def test_a_match_of_two_players_over_two_nodes_is_counted_packet_by_packet
     assert 20 < tally.tunnel_rtt_ms < 80
     assert tally.overhead is not None
     assert tally.overhead > 0.25
+    for way in (tally.up, tally.down):
+        assert way.lost_by == {"loss": len(way.dropped)}
+        assert 0 <= way.unclosed <= 2 * 3  # of each player at most a block less one
+        assert way.repaired_late <= min(way.late, way.repaired)
     assert live.inputs_sent == tally.up.sent
     assert live.states_dropped == len(tally.down.dropped)
     record = tally.to_json()
@@ -40,14 +44,18 @@ async def test_a_match_of_two_players_over_two_nodes_is_counted_packet_by_packet
 
 
 async def test_a_blackhole_is_a_freeze_and_play_goes_on_after_it() -> None:
-    hole = Weather(blackholes=(Blackhole(at_s=0.7, for_s=0.6),))
+    hole = Weather(loss=0.1, blackholes=(Blackhole(at_s=0.7, for_s=0.6),))
     with trio.fail_after(30):
         async with open_world(WorldSettings(up=Weather(), down=hole)) as world:
             await world.play(2)
             tally = take_tally(world)
     assert 0.55 < tally.down.freeze_s < 1.2
     assert max(number for _, number in tally.down.delivered) > 1.8 * 64
-    assert tally.down.lost == len(tally.down.dropped) == pytest.approx(0.6 * 64, abs=12)
+    by_cause = tally.down.lost_by
+    assert by_cause["blackhole"] == pytest.approx(0.6 * 64, abs=12)
+    assert 1 <= by_cause["loss"] <= 25
+    assert tally.down.lost == len(tally.down.dropped) == sum(by_cause.values())
+    assert tally.down.unclosed == 0  # without repair there are no blocks
     assert tally.up.lost == 0
 
 

@@ -18,7 +18,7 @@ import attrs
 import trio
 from lightspeed_protocol.runtime.udp import Address, Datagram, UdpPort
 
-from .weather import SLACK_S, Kind, Link, Weather, kind_of, payload_of
+from .weather import SLACK_S, Cause, Kind, Link, Weather, kind_of, payload_of
 
 Direction = Literal["up", "down"]
 Label = tuple[int, int]  # (player, number): what a game packet is called
@@ -38,6 +38,7 @@ class Fate:
     index: int  # of this direction, lane and kind, from 0
     label: Label | None
     lost: bool
+    cause: Cause | None = None  # of the loss
     released_at: float | None = None  # when its first copy really left the relay
 
 
@@ -169,7 +170,7 @@ class ImpairedRelay:
             payload = payload_of(datagram)
             counts.payload_bytes += len(payload)
             label = self._label_of(payload)
-        fate = Fate(direction, lane, kind, index, label, not arrivals)
+        fate = Fate(direction, lane, kind, index, label, not arrivals, link.cause)
         if len(self.log) < MAX_LOG:
             self.log.append(fate)
         if not arrivals:

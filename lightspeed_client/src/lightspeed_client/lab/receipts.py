@@ -53,9 +53,9 @@ class Receipts:
         if self._news_at is not None:
             self.freeze_s = max(self.freeze_s, now - self._news_at)
 
-    def late(self, budget_s: float = LATE_S) -> int:
-        """How many came more than `budget_s` after they were due."""
+    def late(self, budget_s: float = LATE_S) -> set[int]:
+        """Those that came more than `budget_s` after they were due."""
         if self.fastest_s is None:
-            return 0
+            return set()
         limit_s = self.fastest_s + budget_s
-        return sum(transit_s > limit_s for transit_s in self.transit_s.values())
+        return {number for number, transit_s in self.transit_s.items() if transit_s > limit_s}

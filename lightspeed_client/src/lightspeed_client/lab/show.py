@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+import textwrap
 from collections.abc import Callable
 from typing import Any, Final, Protocol, TextIO
 
@@ -16,6 +17,7 @@ from rich.table import Table
 from ..display import ms
 from .receipts import LATE_S
 from .tally import Live, Tally, Way, in_ms
+from .weather import Cause
 
 PLAIN_EVERY_S: Final = 5.0
 
@@ -98,7 +100,8 @@ class ScreenView:
     _screen: Screen | None = None
 
     def say(self, line: str) -> None:
-        self.console.print(line, markup=False, highlight=False)
+        text = "\n".join(fold(each, self.console.width) for each in line.split("\n"))
+        self.console.print(text, markup=False, highlight=False)
 
     def begin(self, title: str) -> None:
         self.say(title)
@@ -153,7 +156,14 @@ def final_table(*tallies: Tally) -> list[str]:
     for name, pick in (("inputs, player to server", "up"), ("states, server to player", "down")):
         ways: list[Way] = [getattr(tally, pick) for tally in tallies]
         rows.append((name, ["" for _ in ways]))
-        rows += [(f"  {label}", [cells(way) for way in ways]) for label, cells in _WAY_ROWS]
+        causes = dict.fromkeys(cause for way in ways for cause in way.lost_by)
+        for label, cells in _WAY_ROWS:
+            rows.append((f"  {label}", [cells(way) for way in ways]))
+            if label == _BEFORE_REPAIR and len(causes) > 1:
+                rows += [
+                    (f"    {_CAUSES[cause]}", [_of(w.lost_by.get(cause, 0), w.sent) for w in ways])
+                    for cause in causes
+                ]
         if any(way.lost_elsewhere for way in ways):
             rows.append(
                 ("  lost, but not on the link", [_of(w.lost_elsewhere, w.sent) for w in ways])
@@ -171,23 +181,52 @@ def final_table(*tallies: Tally) -> list[str]:
     ]
     label_width = max(len(label) for label, _ in rows)
     width = max(len(cell) for _, cells in rows for cell in cells)
-    return [
+    lines = [
         f"{label:<{label_width}}  {'  '.join(f'{cell:>{width}}' for cell in cells)}".rstrip()
         for label, cells in rows
     ]
+    return [*lines, "", WHAT_IS_LATE]
+
+
+def count(number: int, noun: str) -> str:
+    """ "1 bot", "2 bots"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def fold(line: str, width: int) -> str:
+    """Long lines broken at words, what follows a "- " kept under it."""
+    words = line.lstrip()
+    indent = len(line) - len(words) + (2 if words.startswith("- ") else 0)
+    if len(line) <= width or not words:
+        return line
+    return textwrap.fill(
+        line, max(20, width), subsequent_indent=" " * indent, break_on_hyphens=False
+    )
 
 
 def _of(part: int, whole: int) -> str:
     return f"{part} ({part / whole:.2%})" if whole else str(part)
 
 
+WHAT_IS_LATE: Final = (
+    f"Late: more than {LATE_S * 1000:.0f} ms after the moment the packet would have come"
+    " undisturbed, which is the time that the fastest packet of its stream took."
+)
+_BEFORE_REPAIR: Final = "lost before repair"
+_CAUSES: Final[dict[Cause, str]] = {
+    "loss": "by independent loss",
+    "burst": "in a burst",
+    "queue": "over the rate limit",
+    "blackhole": "in a blackhole",
+}
 _WAY_ROWS: Final[tuple[tuple[str, Callable[[Way], str]], ...]] = (
     ("sent", lambda way: str(way.sent)),
     ("arrived", lambda way: str(way.arrived)),
-    ("lost before repair", lambda way: _of(len(way.dropped), way.sent)),
+    (_BEFORE_REPAIR, lambda way: _of(len(way.dropped), way.sent)),
     ("repaired", lambda way: str(way.repaired)),
     ("lost after repair", lambda way: _of(way.lost, way.sent)),
-    (f"late by more than {LATE_S * 1000:.0f} ms", lambda way: _of(way.late, way.sent)),
+    ("late", lambda way: _of(way.late, way.sent)),
+    ("  of those, repaired", lambda way: str(way.repaired_late)),
     ("delivered twice", lambda way: str(way.duplicates)),
     ("longest freeze", lambda way: f"{way.freeze_s * 1000:.0f} ms"),
     ("repair delay p50", lambda way: ms(in_ms(way.repair_delays_s, 0.5))),

@@ -14,7 +14,7 @@ import trio
 from lightspeed_protocol.runtime.daemon import STOP_SIGNALS
 
 from .node import WorldBroken, require_distribution
-from .show import View, final_table
+from .show import View, count, final_table
 from .tally import Tally, fec_name, take_tally, watch
 from .verdict import Verdict, judge
 from .weather import Weather
@@ -22,6 +22,7 @@ from .world import WorldSettings, open_world
 
 DEMO_WEATHER = Weather(loss=0.05, delay_s=0.020, jitter_s=0.010)
 DEMO_FEC_K = 4  # the documented baseline
+LAB_REMEDY = "Close other programs, or take fewer --players or a lower --pps, and run it again."
 
 
 class Stopped(Exception):
@@ -65,10 +66,17 @@ class LabStory:
 
     async def tell(self, stop: trio.Event) -> int:
         view, settings = self.view, self.settings
-        view.say(f"starting {settings.nodes} node(s), a game server and {settings.players} bot(s)")
+        nodes, bots = count(settings.nodes, "node"), count(settings.players, "bot")
+        view.say(f"starting {nodes}, a game server and {bots}")
         title = f"playing {self.seconds:g} s with loss repair {fec_name(settings.fec_k)}"
         tally = await run_match(settings, self.seconds, view, title, stop)
-        view.result([*final_table(tally), *warnings_of(tally)], tally.to_json())
+        stopped = stop.is_set() and tally.seconds < self.seconds
+        lines = [*final_table(tally), *warnings_of(tally)]
+        if tally.busy:
+            lines.append(LAB_REMEDY)
+        if stopped:
+            lines.insert(0, f"stopped after {tally.seconds:.1f} s of {self.seconds:g}")
+        view.result(lines, {**tally.to_json(), "stopped": stopped})
         return 0
 
 
@@ -103,7 +111,13 @@ class DemoStory:
         without, with_fec = tallies
         verdict = judge(without, with_fec)
         view.result(
-            ["", *final_table(*tallies), *warnings_of(*tallies), "", *verdict.lines()],
+            [
+                "",
+                *final_table(*tallies),
+                *warnings_of(*tallies),
+                "",
+                *verdict.lines(),
+            ],
             record_of(without, with_fec, verdict),
         )
         return 0 if verdict.held else 1

@@ -18,7 +18,7 @@ from lightspeed_protocol.rtt import percentile
 
 from .impair import Direction, Label
 from .receipts import Receipts
-from .weather import Kind
+from .weather import Cause, Kind
 from .world import World
 
 MANY_LATE_TICKS: Final = 0.02  # fewer are an ordinary desktop's hiccups
@@ -34,6 +34,9 @@ class Way:
     repair_delays_s: tuple[float, ...] = ()
     own_transits_s: tuple[float, ...] = ()  # of packets that needed no repair
     late: int = 0
+    repaired_late: int = 0  # of those, the ones that repair brought back
+    unclosed: int = 0  # lost and not repaired because the match ended before their block was full
+    lost_by: dict[Cause, int] = attrs.field(factory=dict)  # of `dropped`; only what was on
     duplicates: int = 0
     corrupt: int = 0
     freeze_s: float = 0.0
@@ -71,7 +74,10 @@ class Way:
             "repaired": self.repaired,
             "lost_after_repair": self.lost,
             "lost_elsewhere": self.lost_elsewhere,
+            "lost_by": dict(self.lost_by),
+            "unclosed": self.unclosed,
             "late": self.late,
+            "repaired_late": self.repaired_late,
             "duplicates": self.duplicates,
             "corrupt": self.corrupt,
             "longest_freeze_ms": round(self.freeze_s * 1000, 1),
@@ -114,15 +120,19 @@ class Tally:
             return None
         return (self.tunnel_bytes - self.game_bytes) / self.game_bytes
 
+    @property
+    def busy(self) -> bool:
+        """Whether this machine was too slow, so that the figures are not the link's alone."""
+        return self.late_ticks > self.ticks * MANY_LATE_TICKS
+
     def warning(self) -> str | None:
-        """Set when this machine was too slow, so that the figures are not the link's alone."""
-        if self.late_ticks <= self.ticks * MANY_LATE_TICKS:
+        """Set when `busy`. What to do about it depends on the command: the story says that."""
+        if not self.busy:
             return None
         return (
             f"this machine could not keep up: {self.late_ticks} of the game's {self.ticks} ticks"
             f" came late, up to {self.worst_tick_s * 1000:.0f} ms. Delays, pauses and lateness"
-            " above are its own as well as the link's; close other programs, or take fewer"
-            " players or packets a second"
+            " above are its own as well as the link's."
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -231,12 +241,24 @@ def _way(
     received: dict[int, Receipts],
     corrupt: int,
 ) -> Way:
-    dropped = frozenset(
-        fate.label
-        for relay in world.relays
-        for fate in relay.log
-        if fate.direction == direction and fate.lost and fate.label is not None
-    )
+    lost_by: dict[Cause, int] = dict.fromkeys(getattr(world.settings, direction).causes(), 0)
+    dropped: set[Label] = set()
+    unclosed: set[Label] = set()
+    for relay in world.relays:
+        waiting: dict[int, set[Label]] = {}  # lane -> lost, and no repair packet sent since
+        for fate in relay.log:
+            if fate.direction != direction:
+                continue
+            if fate.kind is Kind.REPAIR:
+                waiting.pop(fate.lane, None)
+            elif fate.label is not None and fate.lost:
+                dropped.add(fate.label)
+                waiting.setdefault(fate.lane, set()).add(fate.label)
+                if fate.cause is not None:
+                    lost_by[fate.cause] = lost_by.get(fate.cause, 0) + 1
+        if world.settings.fec_k is not None:
+            unclosed.update(*waiting.values())
+    late = {(who, n) for who, receipts in received.items() for n in receipts.late()}
     delays: list[float] = []
     own: list[float] = []
     for who, receipts in received.items():
@@ -247,13 +269,17 @@ def _way(
             transits = receipts.transit_s.items()
             delays += [t - median for n, t in transits if (who, n) in dropped]
     counts = [relay.counts[direction] for relay in world.relays]
+    delivered = frozenset((who, n) for who, each in received.items() for n in each.numbers)
     return Way(
         sent_by=sent_by,
-        delivered=frozenset((who, n) for who, each in received.items() for n in each.numbers),
-        dropped=dropped,
+        delivered=delivered,
+        dropped=frozenset(dropped),
+        lost_by=lost_by,
+        unclosed=len(unclosed - delivered),
         repair_delays_s=tuple(delays),
         own_transits_s=tuple(own),
-        late=sum(receipts.late() for receipts in received.values()),
+        late=len(late),
+        repaired_late=len(late & dropped),
         duplicates=sum(receipts.duplicates for receipts in received.values()),
         corrupt=corrupt,
         freeze_s=max((receipts.freeze_s for receipts in received.values()), default=0.0),

@@ -10,46 +10,52 @@ from typing import Any, Final, Literal
 
 import attrs
 
+from .game import TICKS_PER_S
+from .promise import Check, check
 from .receipts import LATE_S
-from .tally import Tally, Way, in_ms
+from .show import count
+from .tally import Tally, in_ms
 
-CLEARLY: Final = 0.95  # a figure below this share of the other is better, not merely different
-CLEARLY_RARE: Final = 0.75  # for the one longest of its kind, which chance moves more
+# What chance and this machine move by themselves; a smaller difference is "about the same".
+CLEARLY: Final = 0.95  # shares of packets: the losses are the same ones both times
+CLEARLY_RARE: Final = 0.75  # the one longest freeze
+SHARE_NOISE: Final = 0.001  # of packets late: one in a thousand is a hiccup of the machine
+FREEZE_NOISE_S: Final = 1 / TICKS_PER_S  # freezes come in whole ticks
+ROUND_TRIP_NOISE_S: Final = 0.5 / TICKS_PER_S  # it contains the wait for a tick, up to a whole one
+TRANSIT_NOISE_S: Final = 0.003
 
-Outcome = Literal["helped", "no loss", "no help"]
+NO_ROUTE: Final = (
+    "whether the way through a node is shorter than yours: that takes a real node and a real game"
+    " server"
+)
+BUSY: Final = (
+    "Inconclusive: this machine was too busy to tell. The game's own clock came late too often, so"
+    " delays and freezes are this machine's as well as the link's. Close other programs and run"
+    " it again."
+)
+
+Outcome = Literal["helped", "no loss", "no help", "inconclusive"]
 
 
-@attrs.frozen(kw_only=True)
-class Check:
-    """The promise of loss repair for one direction, packet by packet."""
+@attrs.frozen
+class Pair:
+    """One figure, smaller is better, without repair and with it."""
 
-    way: str
-    common: int  # packets that both matches sent
-    dropped: int  # of those, by the link without repair
-    same_losses: bool
-    missing: int  # delivered without repair but not with it: must be 0
-    gained: int  # delivered with repair but not without
-    duplicates: int  # must be 0
+    without: float
+    with_fec: float
+    clearly: float = CLEARLY
+    noise: float = 0.0
 
     @property
-    def held(self) -> bool:
-        return self.missing == 0 and self.duplicates == 0
-
-    def line(self) -> str:
-        losses = (
-            f"the link dropped the same {self.dropped} of {self.common} both times"
-            if self.same_losses
-            else "the link dropped other packets the second time, so compare the shares only"
-        )
-        superset = (
-            "every one that arrived without repair arrived with it"
-            if self.missing == 0
-            else f"{self.missing} arrived without repair but NOT with it"
-        )
+    def better(self) -> bool:
         return (
-            f"{self.way}: {losses}; {superset}, and {self.gained} more;"
-            f" delivered twice: {self.duplicates}"
+            self.with_fec < self.without * self.clearly
+            and self.without - self.with_fec > self.noise
         )
+
+    @property
+    def worse(self) -> bool:
+        return Pair(self.with_fec, self.without, self.clearly, self.noise).better
 
 
 @attrs.frozen(kw_only=True)
@@ -58,23 +64,31 @@ class Verdict:
 
     outcome: Outcome
     headline: str
-    better: list[str]
-    cost: list[str]
-    not_better: list[str]
+    better: list[str] = attrs.field(factory=list)
+    cost: list[str] = attrs.field(factory=list)
+    same: list[str] = attrs.field(factory=list)
+    not_better: list[str] = attrs.field(factory=list)
+    counted: list[str] = attrs.field(factory=list)  # what holds on a busy machine too
+    not_shown: list[str] = attrs.field(factory=list)
     checks: list[Check]
 
     @property
     def held(self) -> bool:
         """Whether the promise held: nothing lost by repair, nothing doubled."""
-        return all(check.held for check in self.checks)
+        return all(each.held for each in self.checks)
 
     def lines(self) -> list[str]:
         out = [self.headline]
+        if not self.held:
+            out.append("It also broke its promise: see the last lines.")
         for title, items in (
             ("Better:", self.better),
             ("Cost:", self.cost),
+            ("About the same:", self.same),
             ("Not better:", self.not_better),
-            ("Checked packet by packet:", [check.line() for check in self.checks]),
+            ("Counted all the same (this machine's speed does not decide it):", self.counted),
+            ("What a demo on one machine cannot show:", self.not_shown),
+            ("Checked packet by packet:", [each.line() for each in self.checks]),
         ):
             if items:
                 out += ["", title, *(f"  - {item}" for item in items)]
@@ -90,121 +104,153 @@ def judge(without: Tally, with_fec: Tally) -> Verdict:
         check("inputs", without.up, with_fec.up),
         check("states", without.down, with_fec.down),
     ]
-    before, after = _share_lost(without), _share_lost(with_fec)
-    late_before, late_after = _share_useless(without), _share_useless(with_fec)
-    better: list[str] = []
-    not_better: list[str] = []
-
-    def sort(improved: bool, line: str) -> None:
-        (better if improved else not_better).append(line)
-
+    lost = Pair(_share_lost(without), _share_lost(with_fec))
     repaired = with_fec.up.repaired + with_fec.down.repaired
-    lost = f"lost game packets: {before:.2%} without, {after:.2%} with ({repaired} repaired)"
-    budget_ms = LATE_S * 1000
-    useless = (
-        f"lost or more than {budget_ms:.0f} ms late: {late_before:.2%} without,"
-        f" {late_after:.2%} with"
+    lost_line = (
+        f"lost game packets: {lost.without:.2%} without, {lost.with_fec:.2%} with"
+        f" ({repaired} repaired)"
     )
-    sort(after < before * CLEARLY, lost)
-    sort(late_after < late_before * CLEARLY, useless)
-    for name, one, two in (
-        ("states", without.down.freeze_s, with_fec.down.freeze_s),
-        ("inputs", without.up.freeze_s, with_fec.up.freeze_s),
-    ):
-        freeze = f"longest freeze of {name}: {one * 1000:.0f} ms without, {two * 1000:.0f} with"
-        sort(two < one * CLEARLY_RARE, freeze)
-    one_ms, two_ms = in_ms(without.round_trips_s, 0.5), in_ms(with_fec.round_trips_s, 0.5)
-    if one_ms is not None and two_ms is not None:
-        not_better.append(
-            f"round trip from input to state: {one_ms:.1f} ms without, {two_ms:.1f} ms with;"
-            " repair does not make a link shorter"
+    if without.busy or with_fec.busy:
+        return Verdict(
+            outcome="inconclusive",
+            headline=BUSY,
+            counted=[lost_line, *_bytes(without, with_fec)],
+            not_shown=[NO_ROUTE],
+            checks=checks,
         )
-    still = with_fec.up.lost + with_fec.down.lost
-    if still:
-        not_better.append(
-            f"{still} packets stayed lost: a block and its repair packet can spare one packet, not"
-            " two, and the match ended before the last block was full"
-        )
-    not_better.append(
-        "everything ran on this machine, so this cannot show whether the way through a node is"
-        " shorter than yours; that takes a real node and a real game server"
-    )
-    outcome, headline = _headline(before, after, late_before, late_after, with_fec.fec)
+    useless = Pair(_share_useless(without), _share_useless(with_fec), noise=SHARE_NOISE)
+    figures = [
+        (lost, lost_line),
+        (useless, _useless_line(useless, with_fec)),
+        *_freezes(without, with_fec),
+        *_medians(without, with_fec),
+    ]
+    outcome, headline = _headline(lost, useless, without, with_fec)
     return Verdict(
         outcome=outcome,
         headline=headline,
-        better=better,
-        cost=_cost(without, with_fec),
-        not_better=not_better,
+        better=[line for pair, line in figures if pair.better],
+        cost=[*_bytes(without, with_fec), *_waiting(with_fec)],
+        same=[line for pair, line in figures if not pair.better and not pair.worse],
+        not_better=[*(line for pair, line in figures if pair.worse), *_still_lost(with_fec)],
+        not_shown=[NO_ROUTE],
         checks=checks,
     )
 
 
-def check(way: str, without: Way, with_fec: Way) -> Check:
-    """Compare one direction over the numbers that both matches sent."""
-    common = {
-        (who, number)
-        for who, sent in without.sent_by.items()
-        for number in range(1, min(sent, with_fec.sent_by.get(who, 0)) + 1)
-    }
-    plain, protected = without.delivered & common, with_fec.delivered & common
-    dropped = without.dropped & common
-    return Check(
-        way=way,
-        common=len(common),
-        dropped=len(dropped),
-        same_losses=dropped == with_fec.dropped & common,
-        missing=len(plain - protected),
-        gained=len(protected - plain),
-        duplicates=with_fec.duplicates,
-    )
-
-
-def _headline(
-    before: float, after: float, late_before: float, late_after: float, fec: str
-) -> tuple[Outcome, str]:
-    if before == 0:
+def _headline(lost: Pair, useless: Pair, without: Tally, with_fec: Tally) -> tuple[Outcome, str]:
+    repair = f"Loss repair ({with_fec.fec})"
+    if lost.without == 0:
         return "no loss", (
             "Loss repair had nothing to do: no game packet was lost without it. It only cost bytes."
         )
-    if after >= before * CLEARLY:
+    if not lost.better:
         return "no help", (
-            f"Loss repair ({fec}) did NOT help: {before:.2%} of the game's packets were lost"
-            f" without it, {after:.2%} with it."
+            f"{repair} did NOT help: {lost.without:.2%} of the game's packets were lost"
+            f" without it, {lost.with_fec:.2%} with it."
         )
-    if late_after >= late_before * CLEARLY:
+    unusable = f"{useless.without:.2%} of the game's packets were lost or came too late"
+    if not useless.better:
         return "no help", (
-            f"Loss repair ({fec}) did NOT help play: fewer packets were lost ({before:.2%} without,"
-            f" {after:.2%} with), but the repaired ones came too late to be of use."
+            f"{repair} did NOT help play: fewer packets were lost ({lost.without:.2%} without,"
+            f" {lost.with_fec:.2%} with), but {unusable} without it and {useless.with_fec:.2%}"
+            " with it."
         )
+    more = _more_bytes(without, with_fec)
+    price = f" It cost {more:.0%} more bytes." if more and more > 0 else ""
     return "helped", (
-        f"Loss repair ({fec}) helped: {before:.2%} of the game's packets were lost without it,"
-        f" {after:.2%} with it."
+        f"{repair} helped: {unusable} without it, {useless.with_fec:.2%} with it.{price}"
     )
 
 
-def _cost(without: Tally, with_fec: Tally) -> list[str]:
+def _useless_line(useless: Pair, with_fec: Tally) -> str:
+    late = with_fec.up.repaired_late + with_fec.down.repaired_late
+    though = f"; {late} of the repaired came too late and count here" if late else ""
+    return (
+        f"lost, or more than {LATE_S * 1000:.0f} ms after the moment they would have come"
+        f" undisturbed: {useless.without:.2%} without, {useless.with_fec:.2%} with{though}"
+    )
+
+
+def _freezes(without: Tally, with_fec: Tally) -> list[tuple[Pair, str]]:
     out = []
-    if without.seconds > 0 and with_fec.seconds > 0 and without.tunnel_bytes:
-        one, two = (each.tunnel_bytes / each.seconds / 1000 for each in (without, with_fec))
-        out.append(
-            f"bytes: {one:.1f} kB/s without, {two:.1f} kB/s with, both ways together"
-            f" ({(two / one - 1):+.0%})"
+    for name, one, two in (
+        ("states", without.down.freeze_s, with_fec.down.freeze_s),
+        ("inputs", without.up.freeze_s, with_fec.up.freeze_s),
+    ):
+        line = f"longest freeze of {name}: {one * 1000:.0f} ms without, {two * 1000:.0f} ms with"
+        out.append((Pair(one, two, CLEARLY_RARE, FREEZE_NOISE_S), line))
+    return out
+
+
+def _medians(without: Tally, with_fec: Tally) -> list[tuple[Pair, str]]:
+    out = []
+    for name, noise_s, one, two in (
+        (
+            "round trip from input to state",
+            ROUND_TRIP_NOISE_S,
+            without.round_trips_s,
+            with_fec.round_trips_s,
+        ),
+        (
+            "packets that needed no repair, one way",
+            TRANSIT_NOISE_S,
+            (*without.up.own_transits_s, *without.down.own_transits_s),
+            (*with_fec.up.own_transits_s, *with_fec.down.own_transits_s),
+        ),
+    ):
+        one_ms, two_ms = in_ms(one, 0.5), in_ms(two, 0.5)
+        if one_ms is not None and two_ms is not None:
+            line = f"{name}, median: {one_ms:.1f} ms without, {two_ms:.1f} ms with"
+            out.append((Pair(one_ms, two_ms, noise=noise_s * 1000), line))
+    return out
+
+
+def _still_lost(with_fec: Tally) -> list[str]:
+    """Why each packet that repair did not bring back stayed lost, one line for each reason."""
+    ways = (with_fec.up, with_fec.down)
+    elsewhere = sum(max(0, way.lost_elsewhere) for way in ways)
+    unclosed = sum(way.unclosed for way in ways)
+    crowded = sum(way.lost for way in ways) - elsewhere - unclosed
+    return [
+        f"{count(number, 'packet')} stayed lost: {why}"
+        for number, why in (
+            (
+                crowded,
+                "the block lost another one too (a game packet or the repair packet), and one"
+                " repair packet brings back only one",
+            ),
+            (unclosed, "the match ended before the block was full, so it got no repair packet"),
+            (elsewhere, "not lost on the link, but by a limit or a full buffer on this machine"),
         )
+        if number > 0
+    ]
+
+
+def _more_bytes(without: Tally, with_fec: Tally) -> float | None:
+    """Bytes a second beyond those without repair, as a share of them."""
+    if not (without.seconds > 0 and with_fec.seconds > 0 and without.tunnel_bytes):
+        return None
+    rate = without.tunnel_bytes / without.seconds
+    return with_fec.tunnel_bytes / with_fec.seconds / rate - 1
+
+
+def _bytes(without: Tally, with_fec: Tally) -> list[str]:
+    more = _more_bytes(without, with_fec)
+    if more is None:
+        return []
+    one, two = (each.tunnel_bytes / each.seconds / 1000 for each in (without, with_fec))
+    return [f"bytes: {one:.1f} kB/s without, {two:.1f} kB/s with, both ways together ({more:+.0%})"]
+
+
+def _waiting(with_fec: Tally) -> list[str]:
     delays = (*with_fec.up.repair_delays_s, *with_fec.down.repair_delays_s)
     p50, p95 = in_ms(delays, 0.5), in_ms(delays, 0.95)
-    if p50 is not None and p95 is not None:
-        out.append(
-            f"waiting: a repaired packet came {p50:.0f} ms after its moment (95 % within"
-            f" {p95:.0f} ms)"
-        )
-    own = [in_ms((*t.up.own_transits_s, *t.down.own_transits_s), 0.5) for t in (without, with_fec)]
-    if own[0] is not None and own[1] is not None:
-        out.append(
-            f"no wait for the others: packets that needed no repair took {own[0]:.1f} ms without"
-            f" and {own[1]:.1f} ms with (median, one way)"
-        )
-    return out
+    if p50 is None or p95 is None:
+        return []
+    return [
+        f"waiting: a repaired packet came {p50:.0f} ms after its moment (95 % within {p95:.0f} ms)"
+    ]
 
 
 def _share_lost(tally: Tally) -> float:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable
 from random import Random
-from typing import Any, Final
+from typing import Any, Final, Literal, get_args
 
 import attrs
 from lightspeed_protocol.header import HEADER_BYTES, VERSION_FEC
@@ -20,6 +20,8 @@ from lightspeed_protocol.header import HEADER_BYTES, VERSION_FEC
 LOWER_LAYERS_BYTES: Final = 28  # IPv4 and UDP headers, which a rate limit also carries
 SLACK_S: Final = 1e-5  # timers fire this much after: a virtual clock that rounds would spin
 _FEC_END: Final = HEADER_BYTES + 4
+
+Cause = Literal["loss", "burst", "queue", "blackhole"]  # queue: the rate limit's
 
 
 class Kind(enum.Enum):
@@ -97,6 +99,16 @@ class Weather:
         if self.rate_bps is not None and not self.rate_bps > 0:
             raise ValueError(f"rate must be above 0, got {self.rate_bps:g}")
 
+    def causes(self) -> list[Cause]:
+        """What can lose a packet here."""
+        on: dict[Cause, bool] = {
+            "loss": self.loss > 0,
+            "burst": self.burst is not None and self.burst.share > 0,
+            "queue": self.rate_bps is not None,
+            "blackhole": bool(self.blackholes),
+        }
+        return [cause for cause, is_on in on.items() if is_on]
+
 
 @attrs.define(eq=False)
 class Link:
@@ -105,9 +117,8 @@ class Link:
     weather: Weather
     seed: int | str
     began: float = 0.0
-    lost_by: dict[str, int] = attrs.field(
-        factory=lambda: dict.fromkeys(("loss", "burst", "blackhole", "queue"), 0)
-    )
+    lost_by: dict[Cause, int] = attrs.field(factory=lambda: dict.fromkeys(get_args(Cause), 0))
+    cause: Cause | None = None  # why the latest packet was lost; None when it passed
     _streams: dict[tuple[Kind, int], Random] = attrs.field(factory=dict)
     _latest: dict[tuple[Kind, int], float] = attrs.field(factory=dict)  # arrivals, in order
     _burst_rng: Random | None = None
@@ -128,7 +139,7 @@ class Link:
         luck, burst_luck, jitter, reorder, copies, copy_jitter = [draw() for _ in range(6)]
         weather = self.weather
         departs = self._leave_queue(size, now)
-        reason = None
+        reason: Cause | None = None
         if departs is None:
             reason = "queue"
         elif self._in_blackhole(now):
@@ -141,6 +152,7 @@ class Link:
             reason = "burst"
         elif luck < weather.loss:
             reason = "loss"
+        self.cause = reason
         if departs is None or reason is not None:
             self.lost_by[reason or "queue"] += 1
             return []
