@@ -27,7 +27,7 @@ from lightspeed_protocol.runtime.udp import LARGEST_BYTES
 from .abuse import DATAGRAM_OVERHEAD, amplifies
 from .config import Security
 from .counters import Counters
-from .sessions import Flow, Sessions
+from .sessions import Flow, Session, Sessions
 
 Address = tuple[str, int]
 Punt = tuple[bytes, Address]
@@ -150,14 +150,19 @@ class PythonFlowTable:
 
     def drain_down(self, ready: Sequence[int], now: float) -> None:
         by_descriptor = self.sessions.by_descriptor
+        counters = self.counters
+        drops = counters.drops
+        grace, ratio = self.security.amplification_grace_bytes, self.security.max_amplification
         # One read each, and the next round comes back for more: trying each until it is empty
         # would cost a failed call for every packet when many flows have one.
         burst = BATCH if len(ready) <= FEW else 1
         timestamp_us = microseconds(now)
+        packets = total = 0
         for descriptor in ready:
             flow = by_descriptor.get(descriptor)
             if flow is None:
                 continue  # closed while this batch was on its way
+            session, endpoint = flow.session, flow.endpoint
             recv = flow.sock.recv
             for _ in range(burst):
                 try:
@@ -165,56 +170,56 @@ class PythonFlowTable:
                 except BlockingIOError:
                     break
                 except OSError:
-                    self.counters.icmp_errors += 1  # nobody listens at the game server's port
+                    counters.icmp_errors += 1  # nobody listens at the game server's port
                     continue
-                self._carry_down(flow, payload, now, timestamp_us)
+                size = len(payload) + HEADER_BYTES
+                if not HEADER_BYTES < size <= LARGEST_ANSWER:
+                    drops["empty" if size == HEADER_BYTES else "oversized"] += 1
+                    continue
+                if (reason := session.down.admit(size, now)) is not None:
+                    drops[reason] += 1
+                    continue
+                answered = session.bytes_down + size + DATAGRAM_OVERHEAD
+                if answered > grace + ratio * session.bytes_up:
+                    drops["amplification"] += 1
+                    continue
+                session.bytes_down = answered
+                if endpoint.encoder is None:
+                    repair = None
+                    source = endpoint.wrap_plain(payload, timestamp_us)
+                else:
+                    source, *rest = endpoint.wrap(payload, timestamp_us)
+                    repair = rest[0] if rest else None
+                try:
+                    session.data.sendto(source, session.client)
+                except OSError:
+                    drops["unsent"] += 1
+                else:
+                    packets += 1
+                    total += len(source)
+                if repair is not None:
+                    self._send_repair(session, repair, now)
+        if packets:
+            counters.packets_down += packets
+            counters.bytes_down += total
+            self.last_traffic = now
 
-    def _carry_down(self, flow: Flow, payload: bytes, now: float, timestamp_us: int) -> None:
-        counters = self.counters
-        session = flow.session
-        size = len(payload) + HEADER_BYTES
-        if not HEADER_BYTES < size <= LARGEST_ANSWER:
-            counters.drops["empty" if size == HEADER_BYTES else "oversized"] += 1
-            return
-        reason = session.down.admit(size, now)
-        if reason is not None:
-            counters.drops[reason] += 1
-            return
+    def _send_repair(self, session: Session, repair: bytes, now: float) -> None:
+        """Within the same limits; they are the game packets' first, so nothing is lost here."""
+        size = len(repair)
         answered = session.bytes_down + size + DATAGRAM_OVERHEAD
-        if amplifies(answered, session.bytes_up, self.security):
-            counters.drops["amplification"] += 1
+        if session.down.admit(size, now) is not None or amplifies(
+            answered, session.bytes_up, self.security
+        ):
             return
         session.bytes_down = answered
-        self.last_traffic = now
-        endpoint = flow.endpoint
-        if endpoint.encoder is None:
-            source = endpoint.wrap_plain(payload, timestamp_us)
-            repair: tuple[bytes, ...] = ()
-        else:
-            source, *rest = endpoint.wrap(payload, timestamp_us)
-            repair = tuple(rest)
         try:
-            session.data.sendto(source, session.client)
+            session.data.sendto(repair, session.client)
         except OSError:
-            counters.drops["unsent"] += 1
+            self.counters.drops["unsent"] += 1
         else:
-            counters.packets_down += 1
-            counters.bytes_down += len(source)
-        for datagram in repair:
-            size = len(datagram)
-            answered = session.bytes_down + size + DATAGRAM_OVERHEAD
-            if session.down.admit(size, now) is not None or amplifies(
-                answered, session.bytes_up, self.security
-            ):
-                continue  # repair only adds: the limits are the game packets' first
-            session.bytes_down = answered
-            try:
-                session.data.sendto(datagram, session.client)
-            except OSError:
-                counters.drops["unsent"] += 1
-            else:
-                counters.fec_repair_sent += 1
-                counters.bytes_down += len(datagram)
+            self.counters.fec_repair_sent += 1
+            self.counters.bytes_down += size
 
     def _count_fec(self, datagram: bytes, delivered: int) -> None:
         counters = self.counters
