@@ -33,6 +33,13 @@ def test_every_command_has_help_without_touching_anything(command: str, flag: st
     assert not config_file().exists()
 
 
+def test_the_groups_own_help_texts_fit_their_lines() -> None:
+    lines = call("--help").output.splitlines()
+    own = [line for line in lines if line.split()[:1] and line.split()[0] in OWN_COMMANDS]
+    assert len(own) == len(OWN_COMMANDS)
+    assert [line for line in own if line.endswith("...")] == []
+
+
 def test_the_groups_list_is_what_can_be_called() -> None:
     with click.Context(cli) as ctx:
         assert set(OWN_COMMANDS) < set(cli.list_commands(ctx))

@@ -33,6 +33,8 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("config set a.b 9", "unknown key"),
         ("config set tunnel.fec", "VALUE"),
         ("report --last 0", "1<=x"),
+        ("games quak", "did you mean quake3"),
+        ("games tetris", "`lightspeed games` lists them"),
     ],
 )
 def test_wrong_use_is_exit_2_with_the_remedy(args: str, says: str) -> None:
@@ -88,6 +90,23 @@ def test_reports_are_listed_newest_first() -> None:
     assert "Ended 2026-01-02" in call("report").output
     assert "through 192.0.2.1:2" in call("report").output
     assert len(json.loads(call("report", "--last", "5", "--json").output)) == 2
+
+
+def test_an_emptied_value_is_said_to_be_not_set() -> None:
+    call("config", "set", "node.address", "192.0.2.1")
+    assert call("config", "set", "node.address", "").output.startswith(
+        "node.address is not set now in "
+    )
+
+
+def test_one_game_is_shown_with_its_details() -> None:
+    output = call("games", "oa").output
+    for part in ("OpenArena", "27960-27969", "\\connect 127.0.0.1:27960", "quake3", "packets/s"):
+        assert part in output
+    assert "Rust" not in output
+    assert "picks its servers itself" in call("games", "valorant").output
+    assert "Valve" in call("games", "CS2").output
+    assert [r["key"] for r in json.loads(call("games", "oa", "--json").output)] == ["openarena"]
 
 
 def test_games_are_listed_with_how_to_point_them() -> None:

@@ -21,12 +21,16 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("args", "says"),
     [
+        ("redirect --server [::1]:27960 --proxy 192.0.2.1", "names IPv4 servers only"),
+        ("test --server ::1 --proxy 192.0.2.1", "names IPv4 servers only"),
         ("redirect --server nowhere --proxy 192.0.2.1", "port is missing"),
         ("redirect --server 192.0.2.5:1 --proxy 192.0.2.1 --fec xor:1", "want off or xor:K"),
         ("redirect --server 192.0.2.5:1 --proxy 192.0.2.1 --local-port 99999", "65535"),
         ("redirect --server 192.0.2.5:1", "config set node.address"),
         ("redirect --proxy 192.0.2.1", "config set redirect.server"),
         ("probe", "config set node.address"),
+        ("probe", "give NODES"),
+        ("test --server 192.0.2.5:1 --proxy 192.0.2.1 --game openarna", "did you mean openarena?"),
         ("probe 192.0.2.1:0", "1 to 65535"),
         ("test --server 192.0.2.5:1 --proxy 192.0.2.1 --game tetris", "lightspeed games"),
         ("live-test --echo --server 192.0.2.5:1 --proxy 192.0.2.1", "--echo"),
@@ -50,7 +54,7 @@ def test_a_bad_file_stops_every_command_that_reads_it() -> None:
 def test_a_probe_without_an_answer_is_exit_1_and_says_why() -> None:
     result = call("probe", "127.0.0.1:9", "--count", "1")
     assert result.exit_code == 1
-    assert "UDP port is open" in result.output
+    assert "UDP port 9" in result.output
     result = call("probe", "127.0.0.1:9", "--count", "1", "--json")
     assert result.exit_code == 1
     assert json.loads(result.output)[0]["answers"] == 0

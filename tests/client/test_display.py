@@ -11,6 +11,7 @@ from lightspeed_client.display import (
     JsonView,
     LiveView,
     PlainView,
+    Route,
     one_line,
     pick_view,
     table,
@@ -24,6 +25,12 @@ from rich.console import Console
 
 GAUGES = Gauges(FlowTable(), Prober(0.25, 0.0), 0.0)
 FIGURES = GAUGES.figures(0.0, strangers=0, notice=None)
+ROUTE = Route(
+    local=["127.0.0.1:27960", "[::1]:27960"],
+    server="203.0.113.5:1",
+    node="192.0.2.1:2",
+    fec="xor:4",
+)
 TOTALS = GAUGES.totals(9.0, strangers=0, server="203.0.113.5:1", node="192.0.2.1:2")
 
 
@@ -34,31 +41,33 @@ def at(second: float, **change: Any) -> Figures:
 def test_json_is_one_object_a_line_and_only_the_last_is_final() -> None:
     out = io.StringIO()
     view = JsonView(out)
-    view.begin(["127.0.0.1:27960"])
+    view.begin(ROUTE)
     for second in range(3):
         view.show(at(second))
     view.end(at(3), TOTALS)
     records = [json.loads(line) for line in out.getvalue().splitlines()]
     assert [record.get("final", False) for record in records] == [False, False, False, True]
     assert records[-1]["totals"]["server"] == "203.0.113.5:1"
-    assert {tuple(record["local"]) for record in records} == {("127.0.0.1:27960",)}
+    for record in records:
+        assert record.items() >= attrs.asdict(ROUTE).items()
 
 
 def test_plain_lines_come_every_five_seconds_and_when_the_state_changes() -> None:
     out = io.StringIO()
     view = PlainView(out)
-    view.begin(["127.0.0.1:27960", "[::1]:27960"])
+    view.begin(ROUTE)
     for second in range(11):
         view.show(at(second, state="carrying" if second >= 7 else "idle"))
     view.end(at(11), TOTALS)
     lines = out.getvalue().splitlines()
     assert "127.0.0.1:27960 or [::1]:27960" in lines[0]
-    assert len([line for line in lines if "rtt" in line]) == 3  # 0, 5, and the change at 7
+    assert "203.0.113.5:1, node 192.0.2.1:2, loss repair xor:4" in lines[1]
+    assert len([line for line in lines if "round trip" in line]) == 3  # 0, 5, and the change at 7
     assert "No game sent a packet" in lines[-1]
 
 
 def test_unknown_figures_show_as_a_dash() -> None:
-    assert "rtt -, jitter -, loss -" in one_line(FIGURES)
+    assert "round trip -, jitter -, loss -, loss down -" in one_line(FIGURES)
     assert "(do this)" in one_line(attrs.evolve(FIGURES, notice="do this"))
 
 
@@ -66,17 +75,21 @@ def test_the_live_table_shows_what_matters() -> None:
     out = io.StringIO()
     console = Console(file=out, width=120)
     good = at(5, state="carrying", rtt_ms=31.25, loss=0.05, loss_up=0.02, repaired=7)
-    console.print(table(good, "127.0.0.1:27960"))
-    console.print(table(at(5, state="no-answer", notice="check [the] cable"), "x"))
+    console.print(table(good, ROUTE))
+    console.print(table(at(5, state="no-answer", notice="check [the] cable", flows=1), ROUTE))
     text = out.getvalue()
     for part in ("carrying", "31.2 ms", "5.0 %", "2.0 %", "7 rebuilt", "check [the] cable"):
         assert part in text
+    for part in ("127.0.0.1:27960 or [::1]:27960", "203.0.113.5:1", "192.0.2.1:2", "xor:4"):
+        assert part in text
+    assert "0 flows" in text
+    assert "1 flow " in text
 
 
 def test_a_live_session_ends_with_the_report_on_screen() -> None:
     out = io.StringIO()
     view = LiveView(Console(file=out, force_terminal=True, width=100))
-    view.begin(["127.0.0.1:27960"])
+    view.begin(ROUTE)
     view.show(FIGURES)
     view.end(FIGURES, TOTALS)
     assert "through 192.0.2.1:2" in out.getvalue()

@@ -30,6 +30,16 @@ def test_totals_survive_the_report_file() -> None:
     assert Totals.from_json(record) == totals
 
 
+def test_a_report_from_before_a_field_was_added_is_still_read() -> None:
+    record = gauges().totals(61.0, strangers=2, server="a:1", node="b:2").to_json()
+    del record["not_found"]
+    found = Totals.from_json(record)
+    assert found is not None
+    assert found.not_found == ""
+    del record["sent"]
+    assert Totals.from_json(record) is None
+
+
 @pytest.mark.parametrize("change", [{"seconds": "long"}, {"drops": 5}])
 def test_a_report_of_another_shape_is_none(change: dict[str, object]) -> None:
     record = gauges().totals(61.0, strangers=2, server="a:1", node="b:2").to_json()

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
-from lightspeed_client.flows import HANDSHAKE_S, Flow, FlowTable, SourceCensus, Tally
+from lightspeed_client.flows import GIVES_WAY_S, HANDSHAKE_S, Flow, FlowTable, SourceCensus, Tally
 from lightspeed_protocol.header import HANDSHAKE, Header, decode
 
 SERVER = ("203.0.113.5", 27960)
@@ -44,6 +44,15 @@ def test_the_table_is_bounded_and_counts_what_it_refuses() -> None:
         open_flow(table, port)
     assert table.admit(("127.0.0.1", 3), SERVER, 0.0) is None
     assert table.drops["too-many-games"] == 1
+
+
+def test_in_a_full_table_the_most_silent_gives_way_but_no_game_in_play() -> None:
+    table = FlowTable(max_flows=2)
+    first = open_flow(table, 1, now=0.0)
+    assert table.most_silent(100.0) is None
+    open_flow(table, 2, now=5.0)
+    assert table.most_silent(GIVES_WAY_S - 0.1) is None
+    assert table.most_silent(GIVES_WAY_S) is first
 
 
 def test_only_the_game_keeps_its_flow_alive() -> None:

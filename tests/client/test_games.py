@@ -44,6 +44,14 @@ def test_unknown_words_find_nothing() -> None:
     assert load_games().find("tetris") is None
 
 
+@pytest.mark.parametrize(
+    ("word", "key"), [("quake", "quake3"), ("openarna", "openarena"), ("counter", "cs2")]
+)
+def test_unknown_words_have_near_matches(word: str, key: str) -> None:
+    assert key in load_games().near(word)
+    assert load_games().near("tetris") == []
+
+
 def test_a_game_that_can_be_pointed_names_the_address() -> None:
     games = load_games()
     for game in games:

@@ -23,18 +23,28 @@ def test_what_is_not_known_is_none_and_never_zero() -> None:
     assert (totals.loss, totals.loss_down, totals.rtt_median_ms) == (None, None, None)
 
 
-def test_round_trips_vanish_while_the_node_is_dead() -> None:
+def test_shares_and_round_trips_but_the_best_vanish_while_the_node_is_dead() -> None:
     gauges = fresh()
     probe = gauges.prober.poll(0.0)[0]
     assert isinstance(probe, SendProbe)
     gauges.prober.answered(probe.sequence, 0.05)
     assert gauges.figures(0.1, strangers=0, notice=None).rtt_ms == pytest.approx(50)
     now = 0.1
+    lossy = Tally(sent=9, received=4, expected_down=9, arrived_down=4, wanted_down=9)
+    gauges.sample(0.1)
+    gauges.table._closed = lossy
+    before = gauges.figures(1.1, strangers=0, notice=None)
+    assert before.loss_down == pytest.approx(5 / 9)
+    assert before.residual_down == pytest.approx(5 / 9)
     while not gauges.prober.dead:
         now += 0.25
         gauges.prober.poll(now)
     figures = gauges.figures(now, strangers=0, notice=None)
-    assert (figures.rtt_ms, figures.loss) == (None, 1.0)
+    for name in (
+        "rtt_ms", "rtt_p95_ms", "jitter_ms", "loss", "loss_down", "loss_up", "residual_down",
+    ):  # fmt: skip
+        assert getattr(figures, name) is None, name
+    assert figures.rtt_min_ms == pytest.approx(50)
 
 
 def test_rates_and_recent_loss_forget_the_distant_past() -> None:

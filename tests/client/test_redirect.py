@@ -258,9 +258,11 @@ async def test_the_state_follows_node_and_game(
             await trio.sleep(0.1)
         assert trio.current_time() - died < 5
         figures = world.redirect.figures(trio.current_time())
-        assert (figures.rtt_ms, figures.loss) == (None, 1.0)
+        assert (figures.rtt_ms, figures.loss) == (None, None)
+        assert figures.rtt_min_ms is not None
         assert figures.notice is not None
         assert "UDP port 4434" in figures.notice
+        assert "without --dev" in figures.notice
         await trio.sleep(60)
 
         world.net.broken.clear()  # and comes back
@@ -276,6 +278,46 @@ async def test_the_state_follows_node_and_game(
         assert totals.outage_s == pytest.approx(64, abs=3)
         assert caplog.text.count("no answer from the node") == 1
         assert "answers again" in caplog.text
+        game.close()
+
+
+async def test_a_mute_game_server_behind_a_node_that_answers_is_named(
+    autojump_clock: MockClock,
+) -> None:
+    def notice() -> str | None:
+        return world.redirect.figures(trio.current_time()).notice
+
+    async with open_world(node=FakeNode(server=lambda _: [])) as world:
+        game = world.net.bind(("127.0.0.1", 5000))
+        await trio.sleep(9)
+        assert notice() is None, "nobody plays"
+        for tick in range(70):
+            await world.say(game, b"hello")
+            await trio.sleep(0.1)
+            assert tick > 40 or notice() is None
+        text = notice()
+        assert text is not None
+        assert "the game server does not: check --server" in text
+        world.node.server = lambda payload: [payload]
+        await world.say(game, b"hello")
+        await trio.sleep(1.1)
+        assert notice() is None
+        game.close()
+
+
+async def test_a_node_that_was_silent_is_no_proof_against_the_game_server(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_world(node=FakeNode(server=lambda _: [])) as world:
+        game = world.net.bind(("127.0.0.1", 5000))
+        world.net.broken.add(NODE[0])
+        for tick in range(300):
+            if tick == 250:
+                world.net.broken.clear()
+            await world.say(game, b"hello")
+            await trio.sleep(0.1)
+            notice = world.redirect.figures(trio.current_time()).notice
+            assert notice is None or "the game server does not" not in notice
         game.close()
 
 
@@ -349,6 +391,8 @@ async def test_without_addresses_the_client_waits_and_says_why(
     there = False
 
     async def getaddrinfo(host: str, port: int, **_: object) -> list[tuple[object, ...]]:
+        if host == SERVER[0]:
+            return [(2, 2, 17, "", (SERVER[0], port))]
         if not there:
             raise OSError(-2, "Name or service not known")
         return [(2, 2, 17, "", (NODE[0], port))]
@@ -367,6 +411,7 @@ async def test_without_addresses_the_client_waits_and_says_why(
             assert figures.notice is not None
             assert "check the spelling" in figures.notice
             assert redirect.table.drops["names-not-found"] == 1
+            assert redirect.totals().not_found == "node"
             assert caplog.text.count("cannot find the") == 1
 
             there = True
@@ -375,6 +420,7 @@ async def test_without_addresses_the_client_waits_and_says_why(
             await trio.sleep(1)
             assert game.take() == [b"hello"]
             assert redirect.figures(trio.current_time()).state == "carrying"
+            assert redirect.totals().not_found == ""
         nursery.cancel_scope.cancel("test over")
 
 

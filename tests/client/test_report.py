@@ -28,20 +28,45 @@ def words(totals: Totals) -> str:
 
 def test_what_was_not_measured_is_said() -> None:
     never_reached = words(NOTHING)
-    assert "never reached for" in never_reached
+    assert "too short to ask the node" in never_reached
     assert "No game sent a packet" in never_reached
     silent = words(attrs.evolve(NOTHING, keepalives_sent=9, loss=1.0))
     assert "The node never answered" in silent
+    assert "without --dev" in silent
     no_server = words(attrs.evolve(GOOD, received=0))
     assert "game server never answered" in no_server
     assert "rebuilt" not in no_server
 
 
+def test_whose_name_was_not_found_is_said() -> None:
+    wrong = attrs.evolve(NOTHING, server="gaem.example.com:5", not_found="game server")
+    text = words(attrs.evolve(wrong, drops={"names-not-found": 1}))
+    assert "The game server's name (gaem.example.com:5) was not found" in text
+    assert "Check --server" in text
+    assert "--proxy" not in text
+    assert "1 packet from the game could not be sent on" in text
+    assert "No game sent" not in text
+    assert "Check --proxy" in words(attrs.evolve(NOTHING, not_found="node"))
+
+
+def test_a_server_is_not_blamed_for_a_node_that_never_answered() -> None:
+    text = words(attrs.evolve(NOTHING, keepalives_sent=9, loss=1.0, sent=159))
+    assert "159 packets from the game sent, 0 came back" in text
+    assert "game server never answered" not in text
+
+
+def test_one_is_not_many() -> None:
+    text = words(attrs.evolve(GOOD, sent=1, received=1, outages=1, outage_s=4.0, strangers=1))
+    for part in ("1 packet from the game sent, 1 came back", "silent 1 time,", "1 packet."):
+        assert part in text
+
+
 def test_a_good_session_is_told_with_its_numbers() -> None:
     text = words(attrs.evolve(GOOD, outages=2, outage_s=12.0, strangers=3, drops={"short": 4}))
     for part in (
-        "1 min 5 s", "median 31.0 ms", "2.0 %", "3.1 %", "120 were rebuilt", "less than 0.1 %",
-        "30.0 %", "silent 2 times, 12 s", "3 packets from strangers", "short 4",
+        "1 min 5 s", "median 31.0 ms", "2.0 %", "3.1 %", "120 packets rebuilt", "less than 0.1 %",
+        "30.0 %", "silent 2 times, 12 s", "not all in these shares", "strangers: 3 packets",
+        "short 4", "4000 packets from the game sent, 3990 came back", "98 of 100 keepalives",
     ):  # fmt: skip
         assert part in text
     assert "no repair was on" in words(attrs.evolve(GOOD, fec="off"))

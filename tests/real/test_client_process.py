@@ -263,8 +263,7 @@ async def test_a_reader_that_leaves_ends_the_client_cleanly(tmp_path: Path) -> N
             with trio.fail_after(8):
                 assert await process.wait() == 0
             text = bytes(await process.stderr.receive_some(9999))
-            assert b"output closed" in text
-            assert b"Traceback" not in text
+            assert text == b"", "a broken pipe is no news"
 
     await with_node(scenario)()
 
@@ -279,7 +278,7 @@ async def test_checks_tell_by_exit_status(tmp_path: Path, command: str) -> None:
         args = {
             "probe": (("probe", there, "--count", "3"), ("probe", gone, "--count", "1")),
             "test": (
-                ("test", "--proxy", there, "--server", "127.0.0.1:9", "--game", "openarena"),
+                ("test", "--proxy", there, "--server", "127.0.0.1:9"),
                 ("test", "--proxy", gone, "--server", "127.0.0.1:9", "--game", "openarena"),
             ),
             "doctor": (("doctor",), ("doctor",)),

@@ -20,27 +20,33 @@ class Unresolved(OSError):
     """A name has no address (now). The text says what to do; trying again may help."""
 
 
-def parse_address(text: str, *, default_port: int | None = None) -> Address:
+def parse_address(
+    text: str, *, default_port: int | None = None, ipv4_only: bool = False
+) -> Address:
     """Split "host:port", "[::1]:4434", "::1" or "host"; the host stays as written.
 
     Raises `ValueError` with the remedy. Without `default_port` the port must be there.
+    `ipv4_only` is for game servers: the tunnel's header has room for IPv4 only.
     """
     text = text.strip()
+    form = "host:port" if ipv4_only else "host:port or [IPv6]:port"
     port_text: str | None
     if text.startswith("["):
         host, bracket, rest = text[1:].partition("]")
         if not bracket or (rest and not rest.startswith(":")):
-            raise ValueError(f"want [IPv6]:port, got {text!r}")
+            raise ValueError(f"want {form}, got {text!r}")
         port_text = rest[1:] if rest else None
         if not _is_ipv6(host):
             raise ValueError(f"{host!r} is not an IPv6 address; brackets are for those only")
     elif text.count(":") > 1:
         if not _is_ipv6(text):
-            raise ValueError(f"want host:port or [IPv6]:port, got {text!r}")
+            raise ValueError(f"want {form}, got {text!r}")
         host, port_text = text, None
     else:
         host, colon, rest = text.partition(":")
         port_text = rest if colon else None
+    if ipv4_only and _is_ipv6(host):
+        raise ValueError(_only_ipv4(host))
     if not host or any(character.isspace() or character in "/@?#" for character in host):
         raise ValueError(f"want host:port, for example 192.0.2.1:{NODE_PORT}, got {text!r}")
     if port_text is None:
@@ -77,7 +83,7 @@ async def resolve(address: Address, *, ipv4_only: bool, what: str) -> Address:
     host, port = address
     family = socket.AF_INET if ipv4_only else socket.AF_UNSPEC
     if ipv4_only and _is_ipv6(host):
-        raise Unresolved(f"the {what} {host} is IPv6, which the tunnel cannot name: use its IPv4")
+        raise Unresolved(_only_ipv4(host))
     try:
         found = await trio.socket.getaddrinfo(host, port, family=family, type=socket.SOCK_DGRAM)
     except (OSError, UnicodeError) as exc:
@@ -101,6 +107,10 @@ def has_route(address: Address) -> bool:
     except OSError:
         return False
     return True
+
+
+def _only_ipv4(host: str) -> str:
+    return f"{host} is IPv6, but the tunnel's header names IPv4 servers only: use its IPv4 address"
 
 
 def _is_ipv6(host: str) -> bool:

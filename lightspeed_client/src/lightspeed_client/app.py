@@ -39,7 +39,7 @@ class PortInUse(OSError):
 
 
 def _server(value: Address | str) -> Address:
-    return parse_address(value) if isinstance(value, str) else value
+    return parse_address(value, ipv4_only=True) if isinstance(value, str) else value
 
 
 def _node(value: Address | str) -> Address:

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
-from .cli_options import json_option, read_games, read_settings, run_checks, settings_file
+from .cli_options import (
+    find_game,
+    json_option,
+    read_games,
+    read_settings,
+    run_checks,
+    settings_file,
+)
+from .echo import say
 
 if TYPE_CHECKING:
     from .games import Game, Games
+
+
+SDR_NOTE: Final = "uses Valve's own relays: the gain is uncertain, so measure it"
 
 
 @click.command()
@@ -28,29 +39,37 @@ def doctor(ctx: click.Context, as_json: bool) -> None:
     )
 
 
-@click.command()
+@click.command(short_help="List the known games, or show one.")
+@click.argument("name", required=False)
 @json_option
-def games(as_json: bool) -> None:
-    """List the games that are known, and how each is pointed at the tunnel."""
+@click.pass_context
+def games(ctx: click.Context, name: str | None, as_json: bool) -> None:
+    """List the games that are known, and how each is pointed at the tunnel.
+
+    With NAME (a key, an alias or a number) show all that is known of that game.
+    """
     import json
 
     import attrs
 
     known = read_games()
+    chosen = list(known) if name is None else [find_game(ctx, known, name)]
     if as_json:
         records = [
             {**attrs.asdict(game), "redirect": bool(game.point), "notes": notes_of(known, game)}
-            for game in known
+            for game in chosen
         ]
-        click.echo(json.dumps(records))
+        say(json.dumps(records))
         return
-    for game in known:
-        ports = "-".join(map(str, dict.fromkeys(game.ports)))
-        click.echo(f"{game.id:3}  {game.key:13} {game.name}, UDP {ports}, {game.anti_cheat}")
+    if name is not None:
+        say("\n".join(f"{what:16} {text}" for what, text in details_of(known, chosen[0])))
+        return
+    for game in chosen:
+        say(f"{game.id:3}  {game.key:13} {game.name}, UDP {ports_of(game)}, {game.anti_cheat}")
         how = game.how_to_point(f"127.0.0.1:{game.local_port}")
-        click.echo(f"     {how or 'cannot be pointed at the tunnel: it picks its servers itself'}")
+        say(f"     {how or 'cannot be pointed at the tunnel: it picks its servers itself'}")
         if game.sdr:
-            click.echo("     uses Valve's own relays: the gain is uncertain, so measure it")
+            say(f"     {SDR_NOTE}")
 
 
 @click.command()
@@ -67,18 +86,18 @@ def status(as_json: bool) -> None:
     clients = running_clients(state_dir(), time.time())
     if as_json:
         for record in clients or [{"running": False}]:
-            click.echo(json.dumps(record if not clients else {"running": True, **record}))
+            say(json.dumps(record if not clients else {"running": True, **record}))
     for record in [] if as_json else clients:
         state = STATE_WORDS.get(record.get("state"), "unknown")  # type: ignore[arg-type]
-        click.echo(
+        say(
             f"{record.get('server')} through {record.get('node')}: {state};"
-            f" rtt {ms(record.get('rtt_ms'))}, loss {part(record.get('loss'))},"
+            f" round trip {ms(record.get('rtt_ms'))}, loss {part(record.get('loss'))},"
             f" sent {record.get('sent')}, received {record.get('received')}"
             f" (process {record.get('pid')})"
         )
     if not clients:
         if not as_json:
-            click.echo("no client is running")
+            say("no client is running")
         sys.exit(1)
 
 
@@ -95,19 +114,19 @@ def report(last: int, as_json: bool) -> None:
 
     records = reports.last(state_dir(), last)
     if as_json:
-        click.echo(json.dumps(records))
+        say(json.dumps(records))
     elif not records:
-        click.echo("no session has been recorded yet")
+        say("no session has been recorded yet")
     for record in [] if as_json else records:
-        click.echo(f"Ended {record.get('ended')}")
+        say(f"Ended {record.get('ended')}")
         totals = Totals.from_json(record)
         lines = ["the report is of another version; see --json"]
-        click.echo("\n".join(lines if totals is None else reports.plain_words(totals)))
+        say("\n".join(lines if totals is None else reports.plain_words(totals)))
     if not records:
         sys.exit(1)
 
 
-@click.group()
+@click.group(short_help="Print, show or change the settings.")
 def config() -> None:
     """The settings file: print a default one, show what holds, change a value."""
 
@@ -117,7 +136,7 @@ def config_default() -> None:
     """Print a commented file with the default settings."""
     from .config import DEFAULT_TEXT
 
-    click.echo(DEFAULT_TEXT, nl=False)
+    say(DEFAULT_TEXT, nl=False)
 
 
 @config.command("show")
@@ -133,10 +152,10 @@ def config_show(ctx: click.Context, as_json: bool) -> None:
     path, _ = settings_file(ctx)
     values = attrs.asdict(read_settings(ctx))
     if as_json:
-        click.echo(json.dumps({"file": str(path), "exists": path.exists(), **values}))
+        say(json.dumps({"file": str(path), "exists": path.exists(), **values}))
         return
-    click.echo(f"# {path}{'' if path.exists() else ' (not there: these are the defaults)'}")
-    click.echo(tomlkit.dumps(values), nl=False)
+    say(f"# {path}{'' if path.exists() else ' (not there: these are the defaults)'}")
+    say(tomlkit.dumps(values), nl=False)
 
 
 @config.command("set")
@@ -154,7 +173,32 @@ def config_set(ctx: click.Context, key: str, value: str) -> None:
         raise click.UsageError(str(exc), ctx) from None
     except OSError as exc:
         raise click.ClickException(f"cannot write {path}: {exc.strerror or exc}") from None
-    click.echo(f"{key} is now {value} in {path}")
+    say(f"{key} {f'is now {value}' if value else 'is not set now'} in {path}")
+
+
+def ports_of(game: Game) -> str:
+    return "-".join(map(str, dict.fromkeys(game.ports)))
+
+
+def details_of(known: Games, game: Game) -> list[tuple[str, str]]:
+    """(what, text) for a player who asks about one game."""
+    how = game.how_to_point(f"127.0.0.1:{game.local_port}")
+    least, most = game.packet_bytes
+    asks = "no known query" if game.query == "none" else game.query
+    return [
+        ("name", game.name),
+        ("key", game.key),
+        ("other words", ", ".join((*game.aliases, str(game.id)))),
+        ("UDP ports", ports_of(game)),
+        ("how to point it", how or "it cannot be: it picks its servers itself"),
+        ("anti-cheat", known.note(game, "redirect")),
+        ("`test` asks by", asks),
+        (
+            "traffic",
+            f"about {game.pps} packets/s of {least}-{most} bytes",
+        ),
+        *([("note", SDR_NOTE)] if game.sdr else []),
+    ]
 
 
 def notes_of(known: Games, game: Game) -> dict[str, str]:

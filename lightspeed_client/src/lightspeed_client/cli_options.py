@@ -10,21 +10,23 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import click
 
 from .address import NODE_PORT, Address, parse_address
+from .echo import say
 from .fec_choice import parse_fec
 
 if TYPE_CHECKING:
     from .config import ClientConfig
-    from .games import Games
+    from .games import Game, Games
     from .modes.checks import Check
 
 
 class HostPort(click.ParamType[Address]):
-    """host:port, [IPv6]:port; the port may be left out where there is a usual one."""
+    """host:port, and [IPv6]:port for nodes; the port may be left out where there is a usual one."""
 
     name = "HOST:PORT"
 
-    def __init__(self, default_port: int | None = None) -> None:
+    def __init__(self, default_port: int | None = None, *, ipv4_only: bool = False) -> None:
         self.default_port = default_port
+        self.ipv4_only = ipv4_only
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -32,7 +34,7 @@ class HostPort(click.ParamType[Address]):
         if isinstance(value, tuple):
             return value
         try:
-            return parse_address(value, default_port=self.default_port)
+            return parse_address(value, default_port=self.default_port, ipv4_only=self.ipv4_only)
         except ValueError as exc:
             self.fail(str(exc), param, ctx)
 
@@ -50,7 +52,7 @@ class Fec(click.ParamType[str]):
         return str(value)
 
 
-SERVER: Final = HostPort()
+SERVER: Final = HostPort(ipv4_only=True)
 NODE: Final = HostPort(NODE_PORT)
 
 
@@ -88,14 +90,16 @@ def read_settings(ctx: click.Context) -> ClientConfig:
     return read(path, must_exist=must_exist)
 
 
-def pick_node(ctx: click.Context, given: Address | None, configured: str) -> Address:
+def pick_node(
+    ctx: click.Context, given: Address | None, configured: str, *, how: str = "--proxy HOST:PORT"
+) -> Address:
+    """`how`: what the command itself takes a node by."""
     if given is not None:
         return given
     if configured:
         return parse_address(configured, default_port=NODE_PORT)
     raise click.UsageError(
-        "no node: give --proxy HOST:PORT, or set one with"
-        " `lightspeed config set node.address HOST:PORT`",
+        f"no node: give {how}, or set one with `lightspeed config set node.address HOST:PORT`",
         ctx,
     )
 
@@ -104,7 +108,7 @@ def pick_server(ctx: click.Context, given: Address | None, configured: str) -> A
     if given is not None:
         return given
     if configured:
-        return parse_address(configured)
+        return parse_address(configured, ipv4_only=True)
     raise click.UsageError(
         "no game server: give --server HOST:PORT, or set one with"
         " `lightspeed config set redirect.server HOST:PORT`",
@@ -112,7 +116,9 @@ def pick_server(ctx: click.Context, given: Address | None, configured: str) -> A
     )
 
 
-server_option = click.option("--server", type=SERVER, help="The game server.")
+server_option = click.option(
+    "--server", type=SERVER, help="The game server: a name or an IPv4 address."
+)
 proxy_option = click.option(
     "--proxy", type=NODE, help=f"The node to go through; its port is {NODE_PORT} if left out."
 )
@@ -124,6 +130,16 @@ def read_games() -> Games:
     from .paths import config_dir
 
     return load_games(config_dir() / "games.toml")
+
+
+def find_game(ctx: click.Context, known: Games, word: str) -> Game:
+    """By key, alias or id; a usage error with near matches when there is none."""
+    game = known.find(word)
+    if game is None:
+        near = known.near(word)
+        meant = f"did you mean {' or '.join(near)}? " if near else ""
+        raise click.UsageError(f"no game {word!r}: {meant}`lightspeed games` lists them", ctx)
+    return game
 
 
 def run_checks(
@@ -139,7 +155,7 @@ def run_checks(
     async def run() -> None:
         found = await checks((lambda _: None) if as_json else show)
         if as_json:
-            click.echo(to_json(found))
+            say(to_json(found))
         if not all_well(found):
             raise SystemExit(1)
 

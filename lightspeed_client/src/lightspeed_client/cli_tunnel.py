@@ -10,6 +10,7 @@ from .address import Address
 from .cli_options import (
     NODE,
     Fec,
+    find_game,
     json_option,
     pick_node,
     pick_server,
@@ -20,6 +21,7 @@ from .cli_options import (
     server_option,
     set_up_logs,
 )
+from .echo import say
 from .fec_choice import parse_fec
 
 
@@ -74,7 +76,7 @@ def redirect(
     sys.exit(daemon.run(redirect_mode.run, settings, session))
 
 
-@click.command()
+@click.command(short_help="Measure round trips to nodes.")
 @click.argument("nodes", nargs=-1, type=NODE)
 @click.option("--count", type=click.IntRange(1, 1000), default=10, help="Keepalives to each.")
 @json_option
@@ -88,15 +90,16 @@ def probe(ctx: click.Context, nodes: tuple[Address, ...], count: int, as_json: b
     from .modes.proxy_probe import probe_all
 
     if not nodes:
-        nodes = (pick_node(ctx, None, read_settings(ctx).node.address),)
+        configured = read_settings(ctx).node.address
+        nodes = (pick_node(ctx, None, configured, how="NODES, as in `lightspeed probe HOST`"),)
 
     async def measure() -> None:
         results = await probe_all(list(nodes), count=count)
         if as_json:
-            click.echo(json.dumps([result.to_json() for result in results]))
+            say(json.dumps([result.to_json() for result in results]))
         else:
             for result in results:
-                click.echo(result.line())
+                say(result.line())
         if any(result.problem is not None for result in results):
             raise SystemExit(1)
 
@@ -123,21 +126,20 @@ def test(
     from .modes.tunnel_test import run_test
 
     config = read_settings(ctx)
-    kinds = None
+    kinds = wanted = None
     if game_word is not None:
-        game = read_games().find(game_word)
-        if game is None:
-            raise click.UsageError(f"no game {game_word!r}: `lightspeed games` lists them", ctx)
-        kinds = (game.query,)
+        query = find_game(ctx, read_games(), game_word).query
+        kinds = (query,)
+        wanted = None if query == "none" else query  # no known protocol: any answer will do
     settings = RedirectSettings(
         server=pick_server(ctx, server, config.redirect.server),
         node=pick_node(ctx, proxy, config.node.address),
         fec_k=parse_fec(fec),
     )
-    run_checks(lambda tell: run_test(settings, kinds, tell), as_json=as_json)
+    run_checks(lambda tell: run_test(settings, kinds, tell, wanted=wanted), as_json=as_json)
 
 
-@click.command("live-test")
+@click.command("live-test", short_help="Try every part of the tunnel; pass or fail each.")
 @server_option
 @proxy_option
 @click.option(

@@ -20,9 +20,9 @@ from .fec_choice import parse_fec
 from .paths import replace_file
 
 
-def _address_or_empty(_: object, __: attrs.Attribute[str], value: str) -> None:
+def _server_or_empty(_: object, __: attrs.Attribute[str], value: str) -> None:
     if value:
-        parse_address(value)
+        parse_address(value, ipv4_only=True)
 
 
 def _node_or_empty(_: object, __: attrs.Attribute[str], value: str) -> None:
@@ -48,7 +48,7 @@ class Tunnel:
 
 @attrs.frozen(kw_only=True)
 class RedirectConfig:
-    server: str = attrs.field(default="", validator=_address_or_empty)
+    server: str = attrs.field(default="", validator=_server_or_empty)
     local_port: int = attrs.field(default=0, validator=[ge(0), le(65535)])
 
 

@@ -21,6 +21,7 @@ from rich.text import Text
 
 from .figures import Figures, State, Totals
 from .report import plain_words
+from .words import count
 
 PLAIN_EVERY_S: Final = 5.0
 
@@ -33,10 +34,20 @@ STATE_WORDS: Final[dict[State, str]] = {
 }
 
 
+@attrs.frozen(kw_only=True)
+class Route:
+    """What a session connects; the same from beginning to end."""
+
+    local: list[str]  # where the game is to connect
+    server: str
+    node: str
+    fec: str
+
+
 class View(Protocol):
     """All of it is called from worker threads, one call at a time. May raise `OSError`."""
 
-    def begin(self, local: list[str]) -> None: ...
+    def begin(self, route: Route) -> None: ...
     def show(self, figures: Figures) -> None: ...
     def end(self, figures: Figures, totals: Totals) -> None: ...
 
@@ -74,10 +85,10 @@ class JsonView:
     """One object a second; the last has `"final": true` and the session's totals."""
 
     out: TextIO
-    _local: list[str] = attrs.field(factory=list)
+    _route: Route | None = None
 
-    def begin(self, local: list[str]) -> None:
-        self._local = local
+    def begin(self, route: Route) -> None:
+        self._route = route
 
     def show(self, figures: Figures) -> None:
         self._write(figures.to_json())
@@ -86,7 +97,8 @@ class JsonView:
         self._write({**figures.to_json(), "final": True, "totals": totals.to_json()})
 
     def _write(self, record: dict[str, Any]) -> None:
-        write_now(self.out, json.dumps({**record, "local": self._local}) + "\n")
+        route = {} if self._route is None else attrs.asdict(self._route)
+        write_now(self.out, json.dumps({**record, **route}) + "\n")
 
 
 @attrs.define(eq=False)
@@ -97,8 +109,12 @@ class PlainView:
     _shown_at: float | None = None
     _state: State | None = None
 
-    def begin(self, local: list[str]) -> None:
-        write_now(self.out, f"point the game at {' or '.join(local)}; Ctrl-C ends\n")
+    def begin(self, route: Route) -> None:
+        write_now(
+            self.out,
+            f"point the game at {' or '.join(route.local)}; Ctrl-C ends\n"
+            f"game server {route.server}, node {route.node}, loss repair {route.fec}\n",
+        )
 
     def show(self, figures: Figures) -> None:
         due = self._shown_at is None or figures.elapsed_s - self._shown_at >= PLAIN_EVERY_S
@@ -116,16 +132,16 @@ class LiveView:
 
     console: Console
     _live: Live | None = None
-    _local: str = ""
+    _route: Route | None = None
 
-    def begin(self, local: list[str]) -> None:
-        self._local = " or ".join(local)
+    def begin(self, route: Route) -> None:
+        self._route = route
         self._live = Live(console=self.console, auto_refresh=False, transient=True)
         self._live.start()
 
     def show(self, figures: Figures) -> None:
-        if self._live is not None:
-            self._live.update(table(figures, self._local), refresh=True)
+        if self._live is not None and self._route is not None:
+            self._live.update(table(figures, self._route), refresh=True)
 
     def end(self, figures: Figures, totals: Totals) -> None:
         if self._live is not None:
@@ -138,11 +154,12 @@ class LiveView:
 def one_line(figures: Figures) -> str:
     """The figures that matter most, for a log file."""
     parts = [
-        f"{STATE_WORDS[figures.state]}: rtt {ms(figures.rtt_ms)}",
+        f"{STATE_WORDS[figures.state]}: round trip {ms(figures.rtt_ms)}",
         f"jitter {ms(figures.jitter_ms)}",
         f"loss {part(figures.loss)}",
-        f"down {part(figures.loss_down)} -> {part(figures.residual_down)}",
-        f"repaired {figures.repaired}",
+        f"loss down {part(figures.loss_down)}",
+        f"still lost down {part(figures.residual_down)}",
+        f"rebuilt {figures.repaired}",
         f"sent {figures.sent}",
         f"received {figures.received}",
         f"overhead {part(figures.overhead)}",
@@ -150,14 +167,15 @@ def one_line(figures: Figures) -> str:
     return ", ".join(parts) + (f" ({figures.notice})" if figures.notice else "")
 
 
-def table(figures: Figures, local: str) -> Table:
+def table(figures: Figures, route: Route) -> Table:
     """The live view's content."""
     good = figures.state in ("carrying", "idle")
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold")
     grid.add_column()
     grid.add_row("state", Text(STATE_WORDS[figures.state], style="green" if good else "yellow"))
-    grid.add_row("game connects to", local)
+    grid.add_row("game connects to", " or ".join(route.local))
+    grid.add_row("game server", Text(f"{route.server}  through the node {route.node}"))
     grid.add_row(
         "round trip",
         f"{ms(figures.rtt_ms)}  best {ms(figures.rtt_min_ms)}  95 % {ms(figures.rtt_p95_ms)}"
@@ -169,7 +187,8 @@ def table(figures: Figures, local: str) -> Table:
         f"  up about {part(figures.loss_up)}",
     )
     grid.add_row(
-        "repair", f"{figures.repaired} rebuilt  still lost down {part(figures.residual_down)}"
+        "repair",
+        f"{route.fec}  {figures.repaired} rebuilt  still lost down {part(figures.residual_down)}",
     )
     grid.add_row(
         "packets",
@@ -178,7 +197,7 @@ def table(figures: Figures, local: str) -> Table:
     )
     grid.add_row(
         "tunnel",
-        f"overhead {part(figures.overhead)}  {figures.flows} flows"
+        f"overhead {part(figures.overhead)}  {count(figures.flows, 'flow')}"
         f"  {figures.dropped} dropped  {figures.strangers} from strangers",
     )
     if figures.notice:

@@ -8,6 +8,11 @@ K_LEAST: Final = 2
 K_MOST: Final = 16
 
 
+def write_fec(k: int | None) -> str:
+    """The choice as `parse_fec` reads it."""
+    return "off" if k is None else f"xor:{k}"
+
+
 def parse_fec(text: str) -> int | None:
     """None for off, else K. Raises `ValueError` with the remedy."""
     if text == "off":

@@ -21,6 +21,7 @@ class Figures:
     `loss` is the share of keepalives that got no answer: there and back. `loss_down` comes
     from gaps in the node's numbering, before repair; `loss_up` is what remains of `loss` and
     so an estimate. `residual_down` is the share of game packets lost after repair.
+    While the node is silent (`no-answer`) every share and round trip but the best is None.
     `overhead` is (bytes put into the tunnel: headers, repair packets and keepalives included,
     minus the game's payload bytes sent) / (the game's payload bytes sent); UDP payloads, this
     client's sending direction. IP and UDP headers are in neither.
@@ -90,6 +91,7 @@ class Totals:
     drops: dict[str, int]
     outages: int
     outage_s: float
+    not_found: str = ""  # "game server" or "node": its name never led to an address
 
     def to_json(self) -> dict[str, Any]:
         return {name: _rounded(value) for name, value in attrs.asdict(self).items()}
@@ -98,9 +100,12 @@ class Totals:
     def from_json(cls, record: dict[str, Any]) -> Totals | None:
         """What `to_json` gave, other fields ignored; None when it is of another shape."""
         try:
-            return make_converter().structure(
-                {field.name: record[field.name] for field in attrs.fields(cls)}, cls
-            )
+            known = {
+                field.name: record[field.name]
+                for field in attrs.fields(cls)
+                if field.name in record or field.default is attrs.NOTHING
+            }
+            return make_converter().structure(known, cls)
         except (KeyError, BaseValidationError):
             return None
 

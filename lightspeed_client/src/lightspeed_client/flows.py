@@ -28,6 +28,7 @@ from lightspeed_protocol.header import (
 )
 
 MAX_FLOWS: Final = 64  # local game sockets at once: a game uses one to three
+GIVES_WAY_S: Final = 10.0  # a game in play is never silent for so long
 HANDSHAKE_S: Final = 5.0  # between answers to a HANDSHAKE on one flow
 LARGEST_TUNNEL_BYTES: Final = 2048  # of one tunnel packet, as nodes read them
 LARGEST_PAYLOAD_BYTES: Final = LARGEST_TUNNEL_BYTES - HEADER_BYTES
@@ -80,7 +81,7 @@ class SourceCensus:
     def note(self, block: int, index: int, k: int) -> None:
         """A packet of the block came. A repair packet (index k) vouches for all k sources."""
         ahead = ((block - self._block + 0x8000) & 0xFFFF) - 0x8000
-        if k != self._k or not -64 <= ahead <= 4096:  # new stream, or the peer began afresh
+        if k != self._k or not -64 <= ahead <= 64:  # new stream, or the peer began afresh
             self._expected_before = self.expected
             self._k, self._block = k, block
             self._lowest, self._highest = block * k + (index if index < k else 0), -1
@@ -224,6 +225,16 @@ class FlowTable:
             self._closed += flow.tally()
             if self.last_game_at is None or flow.last_game_at > self.last_game_at:
                 self.last_game_at = flow.last_game_at
+
+    def most_silent(self, now: float) -> Flow | None:
+        """In a full table, the flow that gives way to a new game socket, if one may.
+
+        A server browser opens a socket for each server and leaves them all behind.
+        """
+        if len(self.flows) < self.max_flows:
+            return None
+        flow = min(self.flows.values(), key=lambda flow: flow.last_game_at)
+        return flow if now - flow.last_game_at >= GIVES_WAY_S else None
 
     def expired(self, now: float) -> list[Flow]:
         """Flows whose game has said nothing for `idle_s`. The server's packets do not count."""

@@ -12,6 +12,7 @@ import attrs
 from lightspeed_protocol.header import HEADER_BYTES
 from lightspeed_protocol.keepalive import Prober
 
+from .fec_choice import write_fec
 from .figures import Figures, Totals
 from .flows import FlowTable, Tally
 from .node_state import CARRYING_S, NodeState
@@ -79,13 +80,13 @@ def milliseconds(seconds: float | None) -> float | None:
 
 
 def round_trip(prober: Prober) -> dict[str, float | None]:
-    """The RTT fields; all None while the path is dead, because old ones would mislead."""
+    """The RTT fields. While the path is dead only the best stays: old ones would mislead."""
     rtt = prober.rtt
+    best = {"rtt_min_ms": milliseconds(rtt.min_s)}
     if prober.dead:
-        return dict.fromkeys(("rtt_ms", "rtt_min_ms", "rtt_p95_ms", "jitter_ms"))
-    return {
+        return best | dict.fromkeys(("rtt_ms", "rtt_p95_ms", "jitter_ms"))
+    return best | {
         "rtt_ms": milliseconds(rtt.smoothed_s),
-        "rtt_min_ms": milliseconds(rtt.min_s),
         "rtt_p95_ms": milliseconds(rtt.percentile(0.95)),
         "jitter_ms": milliseconds(rtt.jitter_s),
     }
@@ -107,9 +108,10 @@ class Gauges:
     def figures(self, now: float, *, strangers: int, notice: str | None) -> Figures:
         tally = self.table.tally()
         recent = self.meter.since(now, tally, WINDOW_S)
-        loss = 1.0 if self.prober.dead else self.prober.lost_fraction
-        down = after = None
-        if recent is not None:
+        loss = down = after = None
+        if not self.prober.dead:  # a dead path loses everything or nothing: that is not known
+            loss = self.prober.lost_fraction
+        if recent is not None and not self.prober.dead:
             down, after = down_losses(recent[1])
         return Figures(
             state=self.node.state(self.table.game_silent_s(now)),
@@ -132,7 +134,9 @@ class Gauges:
             **self._rates(now, tally),
         )
 
-    def totals(self, now: float, *, strangers: int, server: str, node: str) -> Totals:
+    def totals(
+        self, now: float, *, strangers: int, server: str, node: str, not_found: str = ""
+    ) -> Totals:
         tally = self.table.tally()
         down, after = down_losses(tally)
         rtt, prober = self.prober.rtt, self.prober
@@ -140,7 +144,7 @@ class Gauges:
             seconds=now - self.started_at,
             server=server,
             node=node,
-            fec="off" if self.table.fec_k is None else f"xor:{self.table.fec_k}",
+            fec=write_fec(self.table.fec_k),
             flows=self.table.opened,
             sent=tally.sent,
             received=tally.received,
@@ -165,6 +169,7 @@ class Gauges:
             drops=dict(self.table.drops),
             outages=self.node.outages,
             outage_s=self.node.outage_s(now),
+            not_found=not_found,
         )
 
     def _rates(self, now: float, tally: Tally) -> dict[str, float | None]:

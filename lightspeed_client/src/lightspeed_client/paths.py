@@ -26,6 +26,16 @@ def config_file() -> Path:
     return config_dir() / "lightspeed.toml"
 
 
+def try_writing(directory: Path, size: int) -> None:
+    """Bring `size` bytes to the disk and remove them again. Raises `OSError`."""
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with tempfile.NamedTemporaryFile(dir=directory, prefix=".trial.", buffering=0) as file:
+        left = memoryview(bytes(size))
+        while left:
+            left = left[file.write(left) :]
+        os.fsync(file.fileno())  # some file systems notice only now that they are full
+
+
 def replace_file(path: Path, text: str, *, mode: int = 0o600) -> None:
     """Write all of it or nothing: a reader never sees half a file. Raises `OSError`."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -31,11 +31,13 @@ from .address import Address, Unresolved, is_name, resolve, write_address
 from .figures import Figures, Totals
 from .flows import LARGEST_PAYLOAD_BYTES, Flow, FlowTable
 from .gauges import CARRYING_S, SAMPLE_S, Gauges
+from .words import why_no_answer
 
 log = logging.getLogger(__name__)
 
 FIN_WAIT_S: Final = 0.3  # the original's node never answers a FIN
 IDLE_PROBE_S: Final = 1.0  # between keepalives while nobody plays or looks
+MUTE_S: Final = 5.0  # of play through a node that answers, before a mute server is named
 LOOKUP_S: Final = 30.0  # between lookups of a silent node's name, and the longest DNS back-off
 
 
@@ -85,6 +87,7 @@ class Redirect:
     _timer: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     _told: set[str] = attrs.field(factory=set)
     _lookup_failure: str | None = None
+    _mute_since: float | None = None  # played on, the node answers, the server never has
 
     # -- what others ask ---------------------------------------------------------------
 
@@ -95,7 +98,7 @@ class Redirect:
 
     def figures(self, now: float) -> Figures:
         """How it goes at `now` (`trio.current_time()`)."""
-        return self.gauges.figures(now, strangers=self.strangers, notice=self._notice())
+        return self.gauges.figures(now, strangers=self.strangers, notice=self._notice(now))
 
     def totals(self) -> Totals:
         """The whole session so far."""
@@ -104,6 +107,7 @@ class Redirect:
             strangers=self.strangers,
             server=write_address(self.wanted_server),
             node=write_address(self.wanted_node),
+            not_found="game server" if self.server is None else "node" if self.node is None else "",
         )
 
     # -- tasks -------------------------------------------------------------------------
@@ -236,6 +240,9 @@ class Redirect:
         if self.server is None or self.node is None:
             self.table.drops["names-not-found"] += 1
             return None
+        silent = self.table.most_silent(now)
+        if silent is not None:
+            self._close(self._live[silent.game], "another game socket needs its place")
         flow = self.table.admit(game, self.server, now)
         if flow is None:
             self._tell_once(
@@ -256,6 +263,11 @@ class Redirect:
         carried = self._live[game] = Carried(flow, local, tunnel)
         self.nursery.start_soon(self._run_downlink, carried)
         return carried
+
+    def _close(self, carried: Carried, why: str) -> None:
+        self._send_fin(carried)
+        self._forget(carried)
+        carried.scope.cancel(why)
 
     def _forget(self, carried: Carried) -> None:
         flow = carried.flow
@@ -287,11 +299,9 @@ class Redirect:
         if now >= self._sample_at:
             self._sample_at = now + SAMPLE_S
             self.gauges.sample(now)
+            self._watch_server(now)
             for flow in self.table.expired(now):
-                carried = self._live[flow.game]
-                self._send_fin(carried)
-                self._forget(carried)
-                carried.scope.cancel("the game has been silent")
+                self._close(self._live[flow.game], "the game has been silent")
             if self.table.drops["oversize-from-game"]:
                 self._tell_once(
                     "oversize",
@@ -319,10 +329,17 @@ class Redirect:
                     )
                 case PathDead(silent_s=silence_s):
                     self.gauges.node.died(now, silence_s)
-                    log.warning("%s", self.why_silent())
+                    log.warning("%s; trying on", self.why_silent())
         if self.prober.dead and is_name(self.wanted_node[0]) and now >= self._lookup_at:
             self._lookup_at = now + LOOKUP_S
             self.nursery.start_soon(self._look_up_again)
+
+    def _watch_server(self, now: float) -> None:
+        playing = self.gauges.node.state(self.table.game_silent_s(now)) == "carrying"
+        if not playing or self.table.tally().arrived_down:
+            self._mute_since = None
+        elif self._mute_since is None:
+            self._mute_since = now
 
     def _heard(self, now: float) -> None:
         outage_s = self.gauges.node.heard(now)
@@ -339,16 +356,20 @@ class Redirect:
             return self._lookup_failure or "the node's name is not found yet"
         where = write_address(self.node)
         if self._probe_port is not None and self._probe_port.unsent >= self.prober.sent > 0:
-            return f"this machine has no way to the node {where}: check its network; trying on"
-        return (
-            f"no answer from the node {where}: check that it runs there and that UDP port"
-            f" {self.node[1]} is open; trying on"
-        )
+            return f"this machine has no way to the node {where}: check its network"
+        return f"no answer from the node {where}: {why_no_answer(self.node[1])}"
 
-    def _notice(self) -> str | None:
+    def _notice(self, now: float) -> str | None:
         if self._lookup_failure is not None:
             return self._lookup_failure
-        return self.why_silent() if self.prober.dead else None
+        if self.prober.dead:
+            return f"{self.why_silent()}; trying on"
+        if self._mute_since is not None and now - self._mute_since >= MUTE_S:
+            return (
+                "the node answers, but the game server does not: check --server; the node may"
+                " refuse that address (its operator sees the reason in `lightspeed-proxy status`)"
+            )
+        return None
 
     def _tell_once(self, key: str, text: str, *values: object) -> None:
         if key not in self._told:

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from .figures import Totals
 from .paths import replace_file
+from .words import count, why_no_answer
 
 KEEP: Final = 50
 
@@ -25,28 +26,47 @@ def plain_words(totals: Totals) -> list[str]:
         f"{_duration(totals.seconds)} to {totals.server} through {totals.node},"
         f" loss repair {totals.fec}"
     ]
-    if not totals.keepalives_sent:
-        lines.append("The node was never reached for: its name or the game server's was not found.")
+    lost_names = totals.drops.get("names-not-found", 0)
+    if totals.not_found == "game server":
+        lines.append(
+            f"The game server's name ({totals.server}) was not found, so nothing was carried."
+            " Check --server."
+        )
+    elif totals.not_found == "node":
+        lines.append(
+            f"The node's name ({totals.node}) was not found, so nothing was carried. Check --proxy."
+        )
+    elif not totals.keepalives_sent:
+        lines.append("The session was too short to ask the node anything.")
     elif not totals.keepalives_answered:
         lines.append(
-            "The node never answered: nothing is known about the path. Check the node's address,"
-            " that it runs, and that its UDP port is open."
+            "The node never answered: nothing is known about the path. Its address is wrong,"
+            f" or {why_no_answer()}."
         )
     else:
         lines.append(
             f"Round trip to the node: median {_ms(totals.rtt_median_ms)}, best"
             f" {_ms(totals.rtt_min_ms)}, 95 % under {_ms(totals.rtt_p95_ms)}, jitter"
-            f" {_ms(totals.jitter_ms)}; {percent(totals.loss)} of {totals.keepalives_sent}"
-            " keepalives lost."
+            f" {_ms(totals.jitter_ms)}. {totals.keepalives_answered} of"
+            f" {count(totals.keepalives_sent, 'keepalive')} came back;"
+            f" {percent(totals.loss)} were lost."
         )
+    if lost_names:
+        lines.append(f"{count(lost_names, 'packet')} from the game could not be sent on.")
     if not totals.sent:
-        lines.append("No game sent a packet: point the game at the local address shown at start.")
+        if not lost_names:
+            lines.append(
+                "No game sent a packet: point the game at the local address shown at start."
+            )
         return lines
-    lines.append(f"{totals.sent} packets from the game, {totals.received} to it.")
-    if totals.received == 0:
+    lines.append(f"{count(totals.sent, 'packet')} from the game sent, {totals.received} came back.")
+    if not totals.keepalives_answered and not totals.received:
+        pass  # nothing is known about the game server either
+    elif totals.received == 0:
         lines.append(
             "The game server never answered through the node. Check the server's address, and"
-            " that the node may send there."
+            " that the node may send there (its operator sees the reason in"
+            " `lightspeed-proxy status`)."
         )
     elif totals.fec == "off":
         lines.append(
@@ -55,18 +75,22 @@ def plain_words(totals: Totals) -> list[str]:
     else:
         lines.append(
             f"{percent(totals.loss_down)} of the packets to the game were lost on the way;"
-            f" {totals.repaired} were rebuilt, {percent(totals.residual_down)} stayed lost."
+            f" {count(totals.repaired, 'packet')} rebuilt,"
+            f" {percent(totals.residual_down)} stayed lost."
         )
     lines.append(
         f"The tunnel added {percent(totals.overhead)} to the bytes the game sent"
         " (headers, repair and keepalives; IP and UDP headers not counted)."
     )
     if totals.outages:
-        lines.append(f"The node was silent {totals.outages} times, {totals.outage_s:.0f} s in all.")
+        lines.append(
+            f"The node was silent {count(totals.outages, 'time')}, {totals.outage_s:.0f} s in all;"
+            " what was lost then is not all in these shares."
+        )
     if totals.strangers:
-        lines.append(f"{totals.strangers} packets from strangers were dropped.")
+        lines.append(f"Dropped from strangers: {count(totals.strangers, 'packet')}.")
     drops = ", ".join(
-        f"{reason} {count}" for reason, count in sorted(totals.drops.items()) if count
+        f"{reason} {number}" for reason, number in sorted(totals.drops.items()) if number
     )
     if drops:
         lines.append(f"Dropped: {drops}.")
@@ -85,11 +109,11 @@ def save(directory: Path, totals: Totals, ended: datetime, *, keep: int = KEEP) 
     return path
 
 
-def last(directory: Path, count: int) -> list[dict[str, Any]]:
+def last(directory: Path, most: int) -> list[dict[str, Any]]:
     """The newest reports, newest first; unreadable files are left out."""
     found: list[dict[str, Any]] = []
     for path in reversed(_files(directory)):
-        if len(found) == count:
+        if len(found) == most:
             break
         with contextlib.suppress(OSError, ValueError):
             record = json.loads(path.read_text("utf-8"))

@@ -155,16 +155,6 @@ def test_a_packet_that_repair_lost_breaks_the_promise() -> None:
     assert "1 arrived without repair but NOT with it" in "\n".join(verdict.lines())
 
 
-def test_a_packet_delivered_twice_breaks_the_promise() -> None:
-    assert not check("inputs", way(), attrs.evolve(way(DROPPED), duplicates=1)).held
-
-
-def test_only_numbers_that_both_sent_are_compared() -> None:
-    shorter = check("inputs", way(), way(DROPPED, sent=900))
-    assert (shorter.common, shorter.missing, shorter.same_losses) == (900, 0, True)
-    assert shorter.gained == shorter.dropped == 45
-
-
 def test_a_longest_freeze_is_better_only_when_it_is_much_shorter() -> None:
     for freeze_s, better in ((0.035, False), (0.02, True)):
         verdict = judge(OFF, tally(attrs.evolve(way(DROPPED), freeze_s=freeze_s)))

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -44,6 +46,27 @@ async def test_no_ipv6_is_a_skip_and_no_ipv4_a_failure() -> None:
 def test_a_state_directory_that_is_a_file_fails(tmp_path: Path) -> None:
     (tmp_path / "state").write_text("")
     assert doctor.check_state_dir(tmp_path / "state").verdict == "fail"
+
+
+FULL_DISK = """
+import resource, sys
+from pathlib import Path
+from lightspeed_client.modes.doctor import check_state_dir
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+print(check_state_dir(Path(sys.argv[1])))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs RLIMIT_FSIZE")
+def test_a_state_directory_that_takes_too_few_bytes_fails_and_nothing_stays(
+    tmp_path: Path,
+) -> None:
+    command = [sys.executable, "-c", FULL_DISK, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert "verdict='fail'" in done.stdout
+    assert "free space" in done.stdout
+    assert doctor.check_state_dir(tmp_path).verdict == "pass"
+    assert list(tmp_path.iterdir()) == []
 
 
 async def test_a_taken_port_fails_with_the_remedy() -> None:

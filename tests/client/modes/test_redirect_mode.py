@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import os
 import sys
 import threading
 from collections.abc import Iterator
@@ -9,6 +11,7 @@ import attrs
 import pytest
 import trio
 from lightspeed_client.app import RedirectSettings
+from lightspeed_client.display import JsonView, PlainView, Route
 from lightspeed_client.figures import Figures, Totals
 from lightspeed_client.modes import redirect_mode
 from lightspeed_protocol.runtime.udp import UdpPort
@@ -21,21 +24,22 @@ from ..fakes import SERVER, FakeNode
 class FakeView:
     """Calls `on_show`; remembers the rest."""
 
-    local: list[str] = attrs.field(factory=list)
+    route: Route | None = None
     shown: list[Figures] = attrs.field(factory=list)
     ended: list[Totals] = attrs.field(factory=list)
     gone: bool = False  # the reader has left
+    trouble: int = errno.EPIPE
     held: threading.Event | None = None  # a terminal that takes nothing until this is set
 
-    def begin(self, local: list[str]) -> None:
-        self.local = local
+    def begin(self, route: Route) -> None:
+        self.route = route
 
     def show(self, figures: Figures) -> None:
         self.shown.append(figures)
         if self.held is not None:
             self.held.wait(10)
         if self.gone:
-            raise BrokenPipeError(32, "Broken pipe")
+            raise OSError(self.trouble, "trouble")
 
     def end(self, figures: Figures, totals: Totals) -> None:
         self.ended.append(totals)
@@ -74,7 +78,9 @@ async def test_a_stuck_terminal_never_holds_up_a_game_packet(tmp_path: Path) -> 
 
             nursery.start_soon(play)
             await until(lambda: view.shown)
-            host, _, number = view.local[0].rpartition(":")
+            assert view.route is not None
+            assert view.route.server == "203.0.113.5:27960"
+            host, _, number = view.route.local[0].rpartition(":")
             for turn in range(50):
                 game.send(b"%d" % turn, (host, int(number)))
                 with trio.fail_after(1):
@@ -94,7 +100,7 @@ async def test_an_unwritable_state_directory_is_said_and_nothing_more(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "state").write_text("a file")
-    view = FakeView()
+    view = FakeView(trouble=errno.ENOSPC)
     settings = RedirectSettings(server=SERVER, node=("127.0.0.1", 9))
     session = redirect_mode.Session(view=view, state_dir=tmp_path / "state")
     async with trio.open_nursery() as nursery:
@@ -104,6 +110,22 @@ async def test_an_unwritable_state_directory_is_said_and_nothing_more(
     assert len(view.ended) == 1
     assert "cannot save the report" in caplog.text
     assert "output closed" in caplog.text
+
+
+@pytest.mark.parametrize("kind", [JsonView, PlainView])
+async def test_a_reader_that_leaves_ends_the_session_without_a_word(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    kind: type[JsonView | PlainView],
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as out:
+        session = redirect_mode.Session(view=kind(out), state_dir=tmp_path)
+        with trio.fail_after(10):
+            await redirect_mode.run(RedirectSettings(server=SERVER, node=("127.0.0.1", 9)), session)
+    assert caplog.text == ""
+    assert len(names(tmp_path / "reports")) == 1, "the report is kept all the same"
 
 
 async def test_a_taken_port_is_one_line_and_a_failure(

@@ -42,12 +42,23 @@ async def test_a_dead_node_fails_at_once_and_names_the_remedy(autojump_clock: Mo
     assert not all_well(checks)
     assert checks[0].verdict == "fail"
     assert "UDP port" in checks[0].detail
+    assert "without --dev" in checks[0].detail
+    assert "trying on" not in checks[0].detail, "the test ends here"
 
 
 async def test_a_node_that_relays_nothing_fails(autojump_clock: MockClock) -> None:
     checks = await outcome(FakeNode(server=lambda _: []))
     assert checks[0].verdict == "pass"
     assert not all_well(checks)
+
+
+def test_an_answer_in_another_protocol_than_the_games_is_a_failure() -> None:
+    assert [c.verdict for c in verdicts("s", ANSWER, ANSWER, wanted="quake3")] == ["pass", "pass"]
+    for kind in ("none", "a2s", None):
+        other = Answer(kind, "quake3", (0.03,), 5)
+        check = verdicts("s", other, other, wanted="quake3")[0]
+        assert check.verdict == "fail"
+        assert "not in the protocol of a Quake 3 family server" in check.detail
 
 
 def test_what_both_answers_mean() -> None:

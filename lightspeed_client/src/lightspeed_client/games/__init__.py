@@ -6,6 +6,7 @@ holds wins, so that a wrong port needs no new release.
 
 from __future__ import annotations
 
+import difflib
 import tomllib
 from collections.abc import Iterator
 from importlib import resources
@@ -86,6 +87,16 @@ class Games:
             if word in game.aliases or word == str(game.id):
                 return game
         return None
+
+    def near(self, word: str) -> list[str]:
+        """Keys of the games that `word` may have meant."""
+        word = word.strip().lower()
+        keys = {
+            each.lower(): game.key for game in self for each in (game.key, game.name, *game.aliases)
+        }
+        alike = [each for each in keys if len(word) > 1 and (word in each or each in word)]
+        alike += difflib.get_close_matches(word, keys, n=3)
+        return list(dict.fromkeys(keys[each] for each in alike))
 
     def note(self, game: Game, mode: str) -> str:
         """What the mode means for this game's anti-cheat."""

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Literal
 
 import attrs
-import click
+
+from ..echo import say
 
 Verdict = Literal["pass", "fail", "skip"]
 
@@ -40,7 +41,7 @@ def all_well(checks: Sequence[Check]) -> bool:
 
 def show(check: Check) -> None:
     """One line."""
-    click.echo(f"{check.verdict:4}  {check.name}: {check.detail}")
+    say(f"{check.verdict:4}  {check.name}: {check.detail}")
 
 
 def to_json(checks: Sequence[Check]) -> str:

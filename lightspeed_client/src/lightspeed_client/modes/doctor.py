@@ -37,6 +37,7 @@ OLDEST_PYTHON: Final = (3, 11)
 EARLIEST_YEAR: Final = 2026  # a clock before the program was written is wrong
 GAME_PAYLOAD_BYTES: Final = 1400
 IP_UDP_BYTES: Final = 28
+STATE_TRIAL_BYTES: Final = 16384  # more than a report and a status file take
 FEC_BYTES: Final = 6  # the FEC header and a repair packet's length field
 
 
@@ -112,8 +113,7 @@ async def check_loopback(address: Address, name: str) -> Check:
 def check_state_dir(state: Path) -> Check:
     """Reports and status go there."""
     try:
-        paths.replace_file(state / ".doctor", "")
-        (state / ".doctor").unlink()
+        paths.try_writing(state, STATE_TRIAL_BYTES)
     except OSError as exc:
         return failed(
             "state directory",

@@ -18,6 +18,7 @@ from ..address import Address
 from ..app import RedirectSettings, open_redirect
 from ..games import query
 from ..redirect import Redirect
+from ..words import count
 from .asking import ask
 from .checks import Check, failed, passed, skipped
 from .tunnel_test import node_answers
@@ -80,7 +81,7 @@ async def _check_tunnel(
     if other is None:
         note(failed(name, "the second local socket got no answer"))
     else:
-        note(passed(name, f"{len(redirect.table.flows)} flows, each with its own answers"))
+        note(passed(name, f"{count(len(redirect.table.flows), 'flow')}, each with its own answers"))
 
     if echo:
         note(await _sizes(game, local, label))
@@ -150,7 +151,7 @@ async def _quiet(redirect: Redirect, game: Port, label: str) -> Check:
             unwanted += sum(1 for datagram, _ in batch if len(datagram) < 4)
     answers = redirect.prober.answers - before
     if unwanted:
-        return failed(name, f"{unwanted} packets came that no server sent")
+        return failed(name, f"{count(unwanted, 'packet')} came that no server sent")
     if not answers:
         return failed(name, "no keepalive was answered meanwhile: the node went silent")
     return passed(name, f"{answers} answered, none reached the game")
@@ -160,13 +161,13 @@ def _ended(redirect: Redirect, label: str) -> Check:
     name = f"{label}: clean end"
     left = len(redirect.table.flows)
     if left:
-        return failed(name, f"{left} flows are still open")
+        return failed(name, f"still open: {count(left, 'flow')}")
     said = (
         "the node confirmed"
         if redirect.fins_answered
         else "the node confirmed none (original nodes never do)"
     )
-    return passed(name, f"FIN sent for {redirect.table.opened} flows, {said}")
+    return passed(name, f"FIN sent for {count(redirect.table.opened, 'flow')}, {said}")
 
 
 @asynccontextmanager

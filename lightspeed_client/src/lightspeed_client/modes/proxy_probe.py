@@ -17,6 +17,7 @@ from lightspeed_protocol.keepalive import TIMEOUT_S, Prober, SendProbe
 from lightspeed_protocol.runtime.udp import UdpPort
 
 from ..address import Address, Unresolved, resolve, write_address
+from ..words import why_no_answer
 
 COUNT: Final = 10
 INTERVAL_S: Final = 0.1
@@ -70,10 +71,10 @@ async def probe(wanted: Address, *, count: int = COUNT, interval_s: float = INTE
             with trio.move_on_after(count * interval_s + TIMEOUT_S):
                 await _hear(port, node, prober, count)
             nursery.cancel_scope.cancel("probed enough")
-    return summary(name, prober, refused=port.unsent >= count)
+    return summary(name, prober, node[1], refused=port.unsent >= count)
 
 
-def summary(name: str, prober: Prober, *, refused: bool = False) -> Probe:
+def summary(name: str, prober: Prober, port: int, *, refused: bool = False) -> Probe:
     """What the prober found; `refused`: this machine sent nothing at all."""
     rtt = prober.rtt
     problem = None
@@ -81,7 +82,7 @@ def summary(name: str, prober: Prober, *, refused: bool = False) -> Probe:
         problem = (
             "this machine has no way there: check its network"
             if refused
-            else "no answer: check the address, that the node runs, and that its UDP port is open"
+            else f"no answer: the address is wrong, or {why_no_answer(port)}"
         )
     return Probe(
         name,

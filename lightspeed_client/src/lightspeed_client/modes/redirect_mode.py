@@ -17,7 +17,8 @@ from lightspeed_protocol.runtime.daemon import stage, watch_signals
 from .. import report
 from ..address import write_address
 from ..app import PortInUse, RedirectSettings, open_redirect
-from ..display import View
+from ..display import Route, View
+from ..fec_choice import write_fec
 from ..redirect import Redirect
 from ..status import StatusFile
 
@@ -44,9 +45,14 @@ async def run(settings: RedirectSettings, session: Session) -> None:
     try:
         async with stage(watch_signals, stop):
             async with open_redirect(settings) as redirect, trio.open_nursery() as shown:
-                local = [write_address(address) for address in redirect.local_addresses]
-                shown.start_soon(_run_view, redirect, session.view, local, stop)
-                shown.start_soon(_run_status, redirect, session.state_dir, local)
+                route = Route(
+                    local=[write_address(address) for address in redirect.local_addresses],
+                    server=write_address(settings.server),
+                    node=write_address(settings.node),
+                    fec=write_fec(settings.fec_k),
+                )
+                shown.start_soon(_run_view, redirect, session.view, route, stop)
+                shown.start_soon(_run_status, redirect, session.state_dir, route)
                 await stop.wait()
                 shown.cancel_scope.cancel("stopping")
             await _last_words(redirect, session)
@@ -56,28 +62,28 @@ async def run(settings: RedirectSettings, session: Session) -> None:
         raise SystemExit(1) from None
 
 
-async def _run_view(redirect: Redirect, view: View, local: list[str], stop: trio.Event) -> None:
+async def _run_view(redirect: Redirect, view: View, route: Route, stop: trio.Event) -> None:
     """A second per picture; a slow reader misses some, and play goes on."""
     try:
-        await _in_thread(lambda: view.begin(local))
+        await _in_thread(lambda: view.begin(route))
         async for _ in seconds():
             figures = redirect.figures(trio.current_time())
             await _in_thread(lambda now=figures: view.show(now))  # type: ignore[misc]
-    except OSError as exc:  # the reader has gone: nobody is watching, so end as if told to
+    except BrokenPipeError:  # the reader has left, as `| head` does: end as if told to
+        stop.set()
+    except OSError as exc:  # nobody can be watching
         log.warning("output closed (%s): stopping", exc.strerror or exc)
         stop.set()
 
 
-async def _run_status(redirect: Redirect, state_dir: Path, local: list[str]) -> None:
+async def _run_status(redirect: Redirect, state_dir: Path, route: Route) -> None:
     file = StatusFile.of_this_process(state_dir)
     failed = False
     try:
         async for _ in seconds():
             record = {
                 **redirect.figures(trio.current_time()).to_json(),
-                "local": local,
-                "server": write_address(redirect.wanted_server),
-                "node": write_address(redirect.wanted_node),
+                **attrs.asdict(route),
             }
             wall = time.time()
             try:
@@ -108,6 +114,8 @@ async def _last_words(redirect: Redirect, session: Session) -> None:
         try:
             with trio.fail_after(LAST_WORDS_S):
                 await _in_thread(task)
+        except BrokenPipeError:
+            pass  # nobody reads it
         except OSError as exc:
             log.warning("cannot %s (%s): free some space or check permissions", what, exc)
         except trio.TooSlowError:

@@ -15,16 +15,24 @@ from ..address import Address, write_address
 from ..app import RedirectSettings, open_redirect
 from ..games import query
 from ..redirect import Redirect
-from .asking import Answer, ask
+from ..words import count
+from .asking import KIND_WORDS, Answer, ask
 from .checks import Check, failed, passed, skipped
 
 NODE_PATIENCE_S = 3.0
 
 
 async def run_test(
-    settings: RedirectSettings, kinds: Sequence[str] | None, tell: Callable[[Check], object]
+    settings: RedirectSettings,
+    kinds: Sequence[str] | None,
+    tell: Callable[[Check], object],
+    *,
+    wanted: str | None = None,
 ) -> list[Check]:
-    """`kinds`: the questions to try; None tries all. Each finding is told as it is made."""
+    """`kinds`: the questions to try; None tries all. Each finding is told as it is made.
+
+    `wanted`: the kind of answer that counts; None takes any.
+    """
     kinds = query.EVERY_KIND if kinds is None else kinds
     checks: list[Check] = []
 
@@ -39,7 +47,7 @@ async def run_test(
         if answered.verdict != "pass" or redirect.server is None:
             return checks
         through, direct = await _ask_both_ways(redirect.local_addresses[0], redirect.server, kinds)
-        for check in verdicts(write_address(redirect.server), through, direct):
+        for check in verdicts(write_address(redirect.server), through, direct, wanted=wanted):
             note(check)
         if through is not None:
             note(_counted(redirect))
@@ -69,12 +77,22 @@ async def node_answers(redirect: Redirect) -> Check:
     figures = redirect.figures(trio.current_time())
     if redirect.prober.answers:
         return passed("node answers", f"round trip {figures.rtt_ms:.2f} ms")
-    return failed("node answers", figures.notice or redirect.why_silent())
+    return failed("node answers", redirect.why_silent())
 
 
-def verdicts(server: str, through: Answer | None, direct: Answer | None) -> list[Check]:
+def verdicts(
+    server: str, through: Answer | None, direct: Answer | None, *, wanted: str | None = None
+) -> list[Check]:
     """What the two answers together mean."""
     name = "server through the tunnel"
+    if through is not None and wanted is not None and through.kind != wanted:
+        return [
+            failed(
+                name,
+                f"an answer came, but not in the protocol of {KIND_WORDS[wanted]}"
+                f" ({through.words}): check the server's port, or leave --game out",
+            )
+        ]
     if through is not None:
         compared = (
             passed("server directly", direct.words)
@@ -105,5 +123,6 @@ def verdicts(server: str, through: Answer | None, direct: Answer | None) -> list
 
 def _counted(redirect: Redirect) -> Check:
     totals = redirect.totals()
-    seen = f"{totals.sent} packets sent, {totals.received} came back, {totals.repaired} rebuilt"
+    sent = count(totals.sent, "packet")
+    seen = f"{sent} sent, {totals.received} came back, {totals.repaired} rebuilt"
     return passed("counted", seen)
