@@ -84,7 +84,7 @@ MILLISECONDS: Final = click.FloatRange(0, 10_000)
 SEED: Final = click.IntRange(0)
 
 
-@click.command()
+@click.command(short_help="Play a match through a link as bad as you like.")
 @click.option("--loss", type=PERCENT, default="0%", help="Independent loss, such as 5%.")
 @click.option(
     "--burst",
@@ -179,7 +179,7 @@ def lab(
     sys.exit(run_story(LabStory(settings=settings, seconds=seconds, view=view)))
 
 
-@click.command()
+@click.command(short_help="Play a match twice, without and with loss repair.")
 @click.option(
     "--seconds",
     type=click.FloatRange(2, 600),
