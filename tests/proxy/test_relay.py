@@ -444,7 +444,7 @@ def unwrap_some(player: Host, datagram: bytes) -> list[bytes]:
 
 
 async def test_a_node_does_not_answer_a_node(autojump_clock: MockClock) -> None:
-    """Else a KEEPALIVE with a node's forged source would go to and fro for ever."""
+    """Else a KEEPALIVE with a node's forged source would go back and forth for ever."""
     async with open_world() as one, open_world() as other:
         one.relay.data[0].sendto(control_packet(KEEPALIVE), other.address)
         other.relay._node_ports = frozenset({one.address[1]})
