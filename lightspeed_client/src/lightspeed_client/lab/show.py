@@ -188,11 +188,6 @@ def final_table(*tallies: Tally) -> list[str]:
     return [*lines, "", WHAT_IS_LATE]
 
 
-def count(number: int, noun: str) -> str:
-    """ "1 bot", "2 bots"."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
 def fold(line: str, width: int) -> str:
     """Long lines broken at words, what follows a "- " kept under it."""
     words = line.lstrip()

@@ -13,8 +13,9 @@ import attrs
 import trio
 from lightspeed_protocol.runtime.daemon import STOP_SIGNALS
 
+from ..words import count
 from .node import WorldBroken, require_distribution
-from .show import View, count, final_table
+from .show import View, final_table
 from .tally import Tally, fec_name, take_tally, watch
 from .verdict import Verdict, judge
 from .weather import Weather

@@ -10,10 +10,10 @@ from typing import Any, Final, Literal
 
 import attrs
 
+from ..words import count
 from .game import TICKS_PER_S
 from .promise import Check, check
 from .receipts import LATE_S
-from .show import count
 from .tally import Tally, in_ms
 
 # What chance and this machine move by themselves; a smaller difference is "about the same".
