@@ -8,7 +8,6 @@ from lightspeed_client.lab.show import (
     JsonView,
     PlainView,
     ScreenView,
-    count,
     final_table,
     fold,
     one_line,
@@ -104,10 +103,6 @@ def test_the_table_says_late_against_what_and_how_many_of_those_were_repaired() 
     assert lines[-1].startswith(
         "Late: more than 50 ms after the moment the packet would have come undisturbed"
     )
-
-
-def test_one_is_singular() -> None:
-    assert [count(n, "bot") for n in (0, 1, 2)] == ["0 bots", "1 bot", "2 bots"]
 
 
 def test_long_lines_are_folded_under_their_own_beginning() -> None:
