@@ -26,6 +26,7 @@ from lightspeed_protocol.header import (
     microseconds,
     pack_addresses,
 )
+from lightspeed_protocol.sequence import distance
 
 MAX_FLOWS: Final = 64  # local game sockets at once: a game uses one to three
 GIVES_WAY_S: Final = 10.0  # a game in play is never silent for so long
@@ -80,7 +81,7 @@ class SourceCensus:
 
     def note(self, block: int, index: int, k: int) -> None:
         """A packet of the block came. A repair packet (index k) vouches for all k sources."""
-        ahead = ((block - self._block + 0x8000) & 0xFFFF) - 0x8000
+        ahead = distance(self._block & 0xFFFF, block)
         if k != self._k or not -64 <= ahead <= 64:  # new stream, or the peer began afresh
             self._expected_before = self.expected
             self._k, self._block = k, block

@@ -23,6 +23,7 @@ import attrs
 import trio
 from lightspeed_protocol.endpoint import Endpoint
 from lightspeed_protocol.errors import WireError
+from lightspeed_protocol.fec import header as fec_header
 from lightspeed_protocol.header import (
     ADDRESSES,
     FIN,
@@ -284,12 +285,8 @@ class Relay:
             if len(datagram) == HEADER_BYTES:
                 raise WireError("empty")
             return
-        if len(datagram) < HEADER_BYTES + 4:
-            raise WireError("malformed")
-        index, k = datagram[HEADER_BYTES + 2], datagram[HEADER_BYTES + 3]
-        if not 1 <= k <= 16:
-            raise WireError("malformed")
-        if index > k:
+        field = fec_header.decode(datagram[HEADER_BYTES:])
+        if field.index > field.k:
             raise WireError("fec-index")
 
     def _new_session(self, data: socket.socket, client: Address) -> Session:

@@ -137,9 +137,6 @@ class PythonFlowTable:
         flow.last_up = self.last_traffic = now
         session.bytes_up += len(datagram) + DATAGRAM_OVERHEAD
         for payload in payloads:
-            if not payload:
-                drops["empty"] += 1
-                continue
             try:
                 flow.sock.send(payload)
             except OSError:
@@ -180,6 +177,7 @@ class PythonFlowTable:
                     drops[reason] += 1
                     continue
                 answered = session.bytes_down + size + DATAGRAM_OVERHEAD
+                # `abuse.amplifies`, in place: this is once a packet
                 if answered > grace + ratio * session.bytes_up:
                     drops["amplification"] += 1
                     continue

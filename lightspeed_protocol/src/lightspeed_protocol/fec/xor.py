@@ -18,6 +18,7 @@ from collections import deque
 from typing import Final
 
 from ..errors import WireError
+from ..sequence import distance
 from .header import FEC_BYTES, FIELD, LARGEST_K
 
 DEFAULT_K: Final = 4
@@ -283,8 +284,7 @@ class XorDecoder:
         if entry is None or sequence is None:
             return False
         known = entry & 0xFFFF if isinstance(entry, int) else entry.sequence
-        apart = ((sequence - known + 0x8000) & 0xFFFF) - 0x8000
-        if abs(apart) <= SPREAD * k + WINDOW // 4:
+        if abs(distance(known, sequence)) <= SPREAD * k + WINDOW // 4:
             return False
         self.conflicts += 1
         return True
@@ -338,7 +338,7 @@ class XorDecoder:
                 self._ring = [None] * WINDOW
                 self._newest = block
                 return True
-            ahead = ((block - newest + 0x8000) & 0xFFFF) - 0x8000
+            ahead = distance(newest, block)
             if ahead > 0:
                 self._leave(min(ahead, WINDOW))
                 self._newest = block
