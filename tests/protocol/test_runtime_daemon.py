@@ -97,7 +97,7 @@ async def test_a_reload_that_hangs_is_given_up_and_never_holds_up_a_stop(
         await trio.sleep(RELOAD_S)
         assert begun == 2  # what came meanwhile is one more, not four
         os.kill(os.getpid(), signal.SIGTERM)
-        with trio.fail_after(1):
+        with trio.fail_after(15):
             await stop.wait()
     assert "given up" in caplog.text
 

@@ -65,13 +65,12 @@ async def test_repair_delivers_a_strict_superset_without_duplicates_or_delay() -
         assert with_fec.corrupt == without.corrupt == 0
 
         # Only an original whose neighbour is missing could be held back for a repair packet, by
-        # a packet's spacing (8 ms) and more; the others show what this machine takes anyway.
+        # a packet's spacing (8 ms) and more; the others show what this machine takes anyway, so
+        # the two are compared with each other and never with a clock: a busy machine slows both.
         behind_a_gap: list[float] = []
         undisturbed: list[float] = []
         for (who, number), own_s in after_release_s(protected_world, way).items():
             before = {(who, number - back) for back in range(1, 4)}
             (behind_a_gap if before & with_fec.dropped else undisturbed).append(own_s)
         assert len(behind_a_gap) > 50
-        assert statistics.median(undisturbed) < 0.006
-        assert statistics.median(behind_a_gap) < statistics.median(undisturbed) + 0.004
-        assert statistics.quantiles(behind_a_gap, n=10)[7] < 0.008
+        assert statistics.median(behind_a_gap) < statistics.median(undisturbed) + 1 / PPS

@@ -9,7 +9,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import attrs
@@ -51,9 +50,7 @@ def children_of(pid: int) -> list[int]:
 
 def test_the_demo_tells_both_matches_and_a_verdict_from_its_own_figures() -> None:
     out = io.StringIO()
-    began = time.monotonic()
     assert run_story(DemoStory(seconds=3, seed=2, view=PlainView(out))) == 0
-    assert time.monotonic() - began < 25
     text = out.getvalue()
     for part in (
         "match 1 of 2, without loss repair",

@@ -83,7 +83,7 @@ async def test_a_stuck_terminal_never_holds_up_a_game_packet(tmp_path: Path) -> 
             host, _, number = view.route.local[0].rpartition(":")
             for turn in range(50):
                 game.send(b"%d" % turn, (host, int(number)))
-                with trio.fail_after(1):
+                with trio.fail_after(15):
                     assert (await game.receive())[0][0] == b"%d" % turn
             assert len(view.shown) == 1, "still stuck"
             await until(lambda: any(name.startswith("status-") for name in names(tmp_path)))
