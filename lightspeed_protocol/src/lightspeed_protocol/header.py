@@ -14,7 +14,7 @@ a flow's key. Source: PROTOCOL.md, "Tunnel header".
 from __future__ import annotations
 
 import struct
-from socket import AF_INET, inet_ntop, inet_pton
+from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from typing import Final
 
 import attrs
@@ -48,25 +48,32 @@ def microseconds(seconds: float) -> int:
 
 
 def pack_addresses(source: Address, destination: Address) -> bytes:
-    """The 12 bytes that name a conversation. IPv4 only; raises `OSError` on anything else."""
+    """The bytes that name a conversation: 12, or 36 between IPv6 addresses.
+
+    Raises `OSError` for anything else, two families in one conversation included.
+    """
+    family = AF_INET6 if ":" in source[0] else AF_INET
     return (
-        inet_pton(AF_INET, source[0])
-        + inet_pton(AF_INET, destination[0])
+        inet_pton(family, source[0])
+        + inet_pton(family, destination[0])
         + _PORTS.pack(source[1], destination[1])
     )
 
 
 def swap_addresses(key: bytes) -> bytes:
     """The same conversation seen from the other end."""
-    return key[4:8] + key[0:4] + key[10:12] + key[8:10]
+    if len(key) == len(NO_ADDRESSES):
+        return key[4:8] + key[0:4] + key[10:12] + key[8:10]
+    return key[16:32] + key[0:16] + key[34:36] + key[32:34]
 
 
 def unpack_addresses(key: bytes) -> tuple[Address, Address]:
-    """Source and destination out of the 12 bytes."""
-    source_port, destination_port = _PORTS.unpack_from(key, 8)
+    """Source and destination out of the 12 or 36 bytes."""
+    source_port, destination_port = _PORTS.unpack_from(key, len(key) - 4)
+    family, half = (AF_INET, 4) if len(key) == len(NO_ADDRESSES) else (AF_INET6, 16)
     return (
-        (inet_ntop(AF_INET, key[0:4]), source_port),
-        (inet_ntop(AF_INET, key[4:8]), destination_port),
+        (inet_ntop(family, key[:half]), source_port),
+        (inet_ntop(family, key[half : 2 * half]), destination_port),
     )
 
 
