@@ -7,12 +7,13 @@ SHELL := /bin/sh
 
 PY := .venv/bin/python
 SRC := lightspeed_protocol/src lightspeed_proxy/src lightspeed_client/src
-CODE := $(SRC) tests bench ops
+CODE := $(SRC) tests bench fuzz ops
 DISTRIBUTIONS := lightspeed_protocol lightspeed_proxy lightspeed_client
 
-# `make test PYTEST="-k relay -x"`, `make demo ARGS="--seconds 10"`
+# `make test PYTEST="-k relay -x"`, `make demo ARGS="--seconds 10"`, `make fuzz SECONDS=300`
 PYTEST ?=
 ARGS ?=
+SECONDS ?= 20
 
 .PHONY: help
 help:  ## print this list
@@ -77,6 +78,16 @@ cover: dev  ## line and branch coverage of `make test`, child processes included
 .PHONY: bench
 bench: dev  ## the measurements; ratios inside one run, JSON in bench/results
 	$(PY) -m bench $(ARGS)
+
+# The engine has packages for Linux only, so it is not among the tools that `dev` installs.
+FUZZERS = $(PY) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["fuzz"])'
+
+.PHONY: fuzz
+fuzz: dev  ## hostile bytes for every decoder, SECONDS (20) each; exit 1 on a finding
+	@$(PY) -c "import atheris" 2>/dev/null || \
+		$(PY) -m pip --disable-pip-version-check --no-input install -q -c constraints.txt \
+		$$($(FUZZERS)) || true
+	@$(PY) -m fuzz --seconds $(SECONDS) $(ARGS)
 
 .PHONY: docs
 docs: dev  ## write the man pages in docs/man from the commands' own help

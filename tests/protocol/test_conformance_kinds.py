@@ -13,7 +13,7 @@ from lightspeed_protocol.fec import header as fec_header
 from lightspeed_protocol.fec import xor
 
 from lightspeed_protocol import header
-from tests.support.vectors import FILE, VECTORS, vector
+from tests.support.vectors import FILE, VECTORS, spoiled, vector
 
 BETTER = {
     "fec/trace/late-data-after-recovery",
@@ -26,24 +26,6 @@ BETTER = {
 def test_a_recorded_vector_is_answered(one: dict[str, Any]) -> None:
     result = check(one)
     assert result.outcome == ("better" if one["id"] in BETTER else "ok"), result
-
-
-def spoiled(value: Any) -> Any:
-    """Something else of the same kind."""
-    match value:
-        case None:
-            return "00"
-        case bool():
-            return not value
-        case int() | float():
-            return value + 1
-        case str():
-            return value[:-1] + ("0" if value[-1] != "0" else "1") if value else "00"
-        case list():
-            return [*value[:-1], spoiled(value[-1])] if value else [None]
-        case _:
-            last = list(value)[-1]
-            return value | {last: spoiled(value[last])}
 
 
 def spoilings() -> list[Any]:

@@ -2,11 +2,12 @@
 
     python -m lightspeed_protocol.conformance FILE
 
-FILE is JSON: `format` 1 and `vectors`, each with an `id`, a `kind`, the input, and the answer
-recorded from the original. Our answer must agree in every field recorded. A vector marked
-`quirk` records a fault; there a different answer counts as "better" if it does what is right, and
-`conformance_kinds` decides that, not the mark alone. The last line is
-`N ok, N mismatches, N better`. Exit: 0, 1 on any mismatch, 2 when FILE cannot be used.
+FILE is JSON: `format` 1 and `vectors`, each with an `id`, a `kind`, the input, and the answer:
+recorded from the original, or made from PROTOCOL.md where a thing is ours. Our answer must agree
+in every field recorded. A vector marked `quirk` records a fault; there a different answer counts
+as "better" if it does what is right, and `conformance_kinds` decides that, not the mark alone.
+The last line is `N ok, N mismatches, N better`. Exit: 0, 1 on any mismatch, 2 when FILE cannot be
+used.
 """
 
 from __future__ import annotations
@@ -19,8 +20,11 @@ from typing import Final, Literal
 
 import attrs
 
-from .conformance_kinds import KINDS, Fields, Vector
+from . import conformance_kinds, conformance_sealed
+from .conformance_kinds import Fields, Kind, Vector
 from .errors import WireError
+
+KINDS: Final[dict[str, Kind]] = conformance_kinds.KINDS | conformance_sealed.KINDS
 
 _ABOUT: Final = ("id", "kind", "quirk", "why", "note")
 # What reading a vector that is not what its kind says can raise.

@@ -1,4 +1,4 @@
-"""How each kind of wire vector is answered here, and when another answer is the better one.
+"""How each kind of `wire_vectors.json` is answered here, and when another answer is better.
 
 An answer is the fields that a vector of that kind records. Fields whose names begin with an
 underscore are for the judge of that kind. Source: PROTOCOL.md; the vectors' own field names.
@@ -21,6 +21,11 @@ from .fec.xor import XorDecoder, XorEncoder
 Vector = dict[str, Any]
 Fields = dict[str, Any]
 
+# Per kind: the fields that are input, how we answer, and when another answer is better.
+Answer = Callable[[Vector], Fields]
+Judge = Callable[[Vector, Fields, list[str]], bool]
+Kind = tuple[tuple[str, ...], Answer, Judge]
+
 _MESSAGES: Final[dict[str, type[control.ControlMessage]]] = {
     "ping": control.Ping,
     "pong": control.Pong,
@@ -28,6 +33,11 @@ _MESSAGES: Final[dict[str, type[control.ControlMessage]]] = {
     "register_ack": control.RegisterAck,
     "disconnect": control.Disconnect,
     "server_info": control.ServerInfo,
+    "probe": control.Probe,
+    "probe_result": control.ProbeResult,
+    "peers_request": control.PeersRequest,
+    "peers": control.Peers,
+    "rekey": control.Rekey,
 }
 
 
@@ -48,7 +58,7 @@ def _header_fields(found: header.Header) -> Fields:
     }
 
 
-def _error(error: WireError) -> Fields:
+def error_fields(error: WireError) -> Fields:
     value = {"version": "version", "unknown": "type"}.get(error.reason, "got")
     return {"error": error.reason, value: error.got, "need": error.need}
 
@@ -57,7 +67,7 @@ def _header_decode(vector: Vector) -> Fields:
     try:
         return {"fields": _header_fields(header.decode(bytes.fromhex(vector["hex"])))}
     except WireError as error:
-        return _error(error)
+        return error_fields(error)
 
 
 def _header_encode(vector: Vector) -> Fields:
@@ -84,7 +94,7 @@ def _fecheader_decode(vector: Vector) -> Fields:
     try:
         return _fec_fields(fec_header.decode(bytes.fromhex(vector["hex"])))
     except WireError as error:
-        return _error(error)
+        return error_fields(error)
 
 
 def _fec_fields(found: fec_header.FecHeader) -> Fields:
@@ -115,7 +125,7 @@ def _packet_decode(vector: Vector) -> Fields:
             got |= {"block": None, "index": None, "k": None, "parity": None}
         got["payload"] = data[at:].hex()
     except WireError as error:
-        got |= _error(error)
+        got |= error_fields(error)
     return got
 
 
@@ -194,16 +204,41 @@ def _trace_is_better(vector: Vector, got: Fields, wrong: list[str]) -> bool:
 # --- control.*
 
 
-def _message_fields(message: control.ControlMessage) -> Fields:
-    fields = attrs.asdict(message)
-    fields.pop("extensions", None)
+def plain(record: Any) -> Fields:
+    """A record as JSON has it: bytes as hex, tuples as lists."""
+    return attrs.asdict(record, value_serializer=_plain_value)
+
+
+def _plain_value(_record: object, _field: object, value: object) -> object:
+    if isinstance(value, bytes):
+        return value.hex()
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _message_fields(message: control.ControlMessage, *, whole: bool = False) -> Fields:
+    """With the extensions only where the vector records them: the original ignores those bytes."""
+    fields = plain(message)
+    if not whole:
+        fields.pop("extensions", None)
     name = next(name for name, kind in _MESSAGES.items() if type(message) is kind)
     return {"type": name} | fields
 
 
+def _message(fields: Fields) -> control.ControlMessage:
+    values = dict(fields)
+    kind = _MESSAGES[values.pop("type")]
+    for name in ("key", "extensions"):
+        if name in values:
+            values[name] = bytes.fromhex(values[name])
+    if "peers" in values:
+        values["peers"] = tuple(
+            control.Peer(**(peer | {"pin": bytes.fromhex(peer["pin"])})) for peer in values["peers"]
+        )
+    return kind(**values)
+
+
 def _control_encode(vector: Vector) -> Fields:
-    fields = dict(vector["message"])
-    message = _MESSAGES[fields.pop("type")](**fields)
+    message = _message(vector["message"])
     try:
         body = control.encode(message)
     except ValueError:
@@ -222,10 +257,12 @@ def _refuses_long_string(vector: Vector, got: Fields, wrong: list[str]) -> bool:
 
 
 def _control_decode(vector: Vector) -> Fields:
+    whole = "extensions" in vector.get("message", ())
     try:
-        return {"message": _message_fields(control.decode(bytes.fromhex(vector["hex"])))}
+        found = control.decode(bytes.fromhex(vector["hex"]))
+        return {"message": _message_fields(found, whole=whole)}
     except WireError as error:
-        return _error(error)
+        return error_fields(error)
 
 
 def _control_frames(vector: Vector) -> Fields:
@@ -271,26 +308,22 @@ def _telemetry_is_better(vector: Vector, got: Fields, wrong: list[str]) -> bool:
     )
 
 
-def _never(vector: Vector, got: Fields, wrong: list[str]) -> bool:
+def never(vector: Vector, got: Fields, wrong: list[str]) -> bool:
     return False
 
 
-_Answer = Callable[[Vector], Fields]
-_Judge = Callable[[Vector, Fields, list[str]], bool]
-
-# Per kind: the fields that are input, how we answer, and when another answer is better.
-KINDS: Final[dict[str, tuple[tuple[str, ...], _Answer, _Judge]]] = {
-    "header.decode": (("hex",), _header_decode, _never),
-    "header.encode": (("fields",), _header_encode, _never),
-    "header.response": (("request", "sequence", "timestamp_us"), _header_response, _never),
-    "fecheader.decode": (("hex",), _fecheader_decode, _never),
-    "fecheader.encode": (("block", "index", "k"), _fecheader_encode, _never),
-    "packet.decode": (("hex",), _packet_decode, _never),
-    "fec.block": (("k", "payloads"), _fec_block, _never),
-    "fec.flush": (("k", "payloads"), _fec_flush, _never),
+KINDS: Final[dict[str, Kind]] = {
+    "header.decode": (("hex",), _header_decode, never),
+    "header.encode": (("fields",), _header_encode, never),
+    "header.response": (("request", "sequence", "timestamp_us"), _header_response, never),
+    "fecheader.decode": (("hex",), _fecheader_decode, never),
+    "fecheader.encode": (("block", "index", "k"), _fecheader_encode, never),
+    "packet.decode": (("hex",), _packet_decode, never),
+    "fec.block": (("k", "payloads"), _fec_block, never),
+    "fec.flush": (("k", "payloads"), _fec_flush, never),
     "fec.trace": (("ops",), _fec_trace, _trace_is_better),
     "control.encode": (("message",), _control_encode, _refuses_long_string),
-    "control.decode": (("hex",), _control_decode, _never),
-    "control.frames": (("hex",), _control_frames, _never),
+    "control.decode": (("hex",), _control_decode, never),
+    "control.frames": (("hex",), _control_frames, never),
     "telemetry.parse": (("json",), _telemetry, _telemetry_is_better),
 }

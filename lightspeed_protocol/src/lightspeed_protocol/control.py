@@ -1,19 +1,66 @@
-"""The control messages 0x01-0x06: what they hold, their bytes, and the frames that carry them.
+"""The bytes of the control messages, and the frames that carry them.
 
 A frame is `u16 length, u8 type, fields`; a string is `u8 length, UTF-8`. Bytes after the known
-fields are how a message grows: Register and RegisterAck keep them as `extensions`, the others
-ignore them. Source: PROTOCOL.md, "Control messages".
+fields are how a message grows: Register, RegisterAck and Disconnect keep them as `extensions`
+(`tlv`, `extensions`), the others ignore them. Source: PROTOCOL.md, "Control messages".
 """
 
 from __future__ import annotations
 
 import struct
 from enum import IntEnum
-from typing import Final
+from ipaddress import ip_address
+from typing import Final, TypeVar
 
 import attrs
 
+from .control_messages import (
+    KEY_BYTES,
+    MOST_PROBES,
+    PIN_BYTES,
+    ControlMessage,
+    Disconnect,
+    DisconnectReason,
+    Kind,
+    Peer,
+    Peers,
+    PeersRequest,
+    Ping,
+    Pong,
+    Probe,
+    ProbeMethod,
+    ProbeResult,
+    Register,
+    RegisterAck,
+    Rekey,
+    ServerInfo,
+)
 from .errors import WireError
+
+__all__ = [
+    "LARGEST_FRAME",
+    "LARGEST_STRING",
+    "ControlMessage",
+    "Disconnect",
+    "DisconnectReason",
+    "FrameReader",
+    "Kind",
+    "Peer",
+    "Peers",
+    "PeersRequest",
+    "Ping",
+    "Pong",
+    "Probe",
+    "ProbeMethod",
+    "ProbeResult",
+    "Register",
+    "RegisterAck",
+    "Rekey",
+    "ServerInfo",
+    "decode",
+    "encode",
+    "frame",
+]
 
 LARGEST_FRAME: Final = 0xFFFF
 LARGEST_STRING: Final = 0xFF
@@ -25,119 +72,73 @@ _REGISTER: Final = struct.Struct("!BB")
 _REGISTER_ACK: Final = struct.Struct("!IB")
 _DISCONNECT: Final = struct.Struct("!B")
 _SERVER_INFO: Final = struct.Struct("!BII")
+_PROBE: Final = struct.Struct("!BBHB")  # game, count, port, length of the address
+_PROBE_RESULT: Final = struct.Struct("!BBBII")
+_PEERS: Final = struct.Struct("!B")
+_PORT: Final = struct.Struct("!H")
+_EPOCH: Final = struct.Struct("!B")
 
-
-class Kind(IntEnum):
-    """The type byte of each message."""
-
-    PING = 0x01
-    PONG = 0x02
-    REGISTER = 0x03
-    REGISTER_ACK = 0x04
-    DISCONNECT = 0x05
-    SERVER_INFO = 0x06
-
-
-class DisconnectReason(IntEnum):
-    """Why a session ends. A byte beyond these is legal on the wire and stays a plain number."""
-
-    NORMAL = 0
-    TIMEOUT = 1
-    SERVER_SHUTDOWN = 2
-    RATE_LIMITED = 3
-    AUTH_FAILURE = 4
-
-
-@attrs.frozen
-class Ping:
-    """Asks for a `Pong` with the same timestamp. The sender's clock, microseconds."""
-
-    timestamp_us: int
-
-
-@attrs.frozen
-class Pong:
-    """Answers a `Ping`: its timestamp, and the answering clock."""
-
-    client_timestamp_us: int
-    server_timestamp_us: int
-
-
-@attrs.frozen
-class Register:
-    """A client asks for a session. `game` 0 is unknown; any byte is legal."""
-
-    protocol_version: int
-    game: int = 0
-    extensions: bytes = b""
-
-
-@attrs.frozen
-class RegisterAck:
-    """The session granted, and who grants it."""
-
-    session_id: int
-    session_token: int
-    node_id: str
-    region: str
-    extensions: bytes = b""
-
-
-@attrs.frozen
-class Disconnect:
-    """The session is over. `reason` is a `DisconnectReason` where the byte names one."""
-
-    reason: int = DisconnectReason.NORMAL
-
-
-@attrs.frozen
-class ServerInfo:
-    """How busy a node is."""
-
-    load_pct: int
-    active_clients: int
-    capacity: int
-
-
-ControlMessage = Ping | Pong | Register | RegisterAck | Disconnect | ServerInfo
+_Named = TypeVar("_Named", bound=IntEnum)
 
 
 def encode(message: ControlMessage) -> bytes:
     """Type and fields, without the frame's length.
 
-    Raises `ValueError` where a number does not fit its field or a string is over 255 bytes.
+    Raises `ValueError` where a number does not fit its field, a string is over 255 bytes, or an
+    address, pin or key is none.
     """
     try:
-        match message:
-            case Ping(timestamp_us):
-                return bytes((Kind.PING,)) + _PING.pack(timestamp_us)
-            case Pong(client_timestamp_us, server_timestamp_us):
-                return bytes((Kind.PONG,)) + _PONG.pack(client_timestamp_us, server_timestamp_us)
-            case Register(protocol_version, game, extensions):
-                return bytes((Kind.REGISTER,)) + _REGISTER.pack(protocol_version, game) + extensions
-            case RegisterAck(session_id, session_token, node_id, region, extensions):
-                return (
-                    bytes((Kind.REGISTER_ACK,))
-                    + _REGISTER_ACK.pack(session_id, session_token)
-                    + _string("node_id", node_id)
-                    + _string("region", region)
-                    + extensions
-                )
-            case Disconnect(reason):
-                return bytes((Kind.DISCONNECT,)) + _DISCONNECT.pack(reason)
-            case ServerInfo(load_pct, active_clients, capacity):
-                return bytes((Kind.SERVER_INFO,)) + _SERVER_INFO.pack(
-                    load_pct, active_clients, capacity
-                )
+        return _encode(message)
     except struct.error as error:
         raise ValueError(f"{message} does not fit its fields: {error}") from None
+
+
+def _encode(message: ControlMessage) -> bytes:
+    match message:
+        case Ping(timestamp_us):
+            return bytes((Kind.PING,)) + _PING.pack(timestamp_us)
+        case Pong(client_timestamp_us, server_timestamp_us):
+            return bytes((Kind.PONG,)) + _PONG.pack(client_timestamp_us, server_timestamp_us)
+        case Register(protocol_version, game, extensions):
+            return bytes((Kind.REGISTER,)) + _REGISTER.pack(protocol_version, game) + extensions
+        case RegisterAck(session_id, session_token, node_id, region, extensions):
+            return (
+                bytes((Kind.REGISTER_ACK,))
+                + _REGISTER_ACK.pack(session_id, session_token)
+                + _string("node_id", node_id)
+                + _string("region", region)
+                + extensions
+            )
+        case Disconnect(reason, extensions):
+            return bytes((Kind.DISCONNECT,)) + _DISCONNECT.pack(reason) + extensions
+        case ServerInfo(load_pct, active_clients, capacity):
+            return bytes((Kind.SERVER_INFO,)) + _SERVER_INFO.pack(
+                load_pct, active_clients, capacity
+            )
+        case Probe(game, count, address, port):
+            if not 1 <= count <= MOST_PROBES:
+                raise ValueError(f"a probe asks 1 to {MOST_PROBES} times, got {count}")
+            packed = ip_address(address).packed
+            return bytes((Kind.PROBE,)) + _PROBE.pack(game, count, port, len(packed)) + packed
+        case ProbeResult(method, sent, answered, min_us, median_us):
+            return bytes((Kind.PROBE_RESULT,)) + _PROBE_RESULT.pack(
+                method, sent, answered, min_us, median_us
+            )
+        case PeersRequest():
+            return bytes((Kind.PEERS_REQUEST,))
+        case Peers(peers):
+            return (
+                bytes((Kind.PEERS,)) + _PEERS.pack(len(peers)) + b"".join(map(_encode_peer, peers))
+            )
+        case Rekey(epoch, key):
+            return bytes((Kind.REKEY,)) + _EPOCH.pack(epoch) + _exactly("key", key, KEY_BYTES)
 
 
 def decode(body: bytes) -> ControlMessage:
     """Read one message, type byte first.
 
     Raises `WireError` "short" (`got` and `need`: bytes of the part that was cut), "unknown"
-    (`got`: the type) or "utf8".
+    (`got`: the type), "utf8" or "value" (a Probe's count or address length, in `got`).
     """
     if not body:
         raise WireError("short", got=0, need=1)
@@ -157,10 +158,21 @@ def decode(body: bytes) -> ControlMessage:
             return RegisterAck(session_id, token, node_id, region, body[at:])
         case Kind.DISCONNECT:
             (reason,) = _fields(_DISCONNECT, body, at)
-            known = reason in DisconnectReason._value2member_map_
-            return Disconnect(DisconnectReason(reason) if known else reason)
+            return Disconnect(_named(DisconnectReason, reason), body[at + _DISCONNECT.size :])
         case Kind.SERVER_INFO:
             return ServerInfo(*_fields(_SERVER_INFO, body, at))
+        case Kind.PROBE:
+            return _decode_probe(body, at)
+        case Kind.PROBE_RESULT:
+            method, *figures = _fields(_PROBE_RESULT, body, at)
+            return ProbeResult(_named(ProbeMethod, method), *figures)
+        case Kind.PEERS_REQUEST:
+            return PeersRequest()
+        case Kind.PEERS:
+            return _decode_peers(body, at)
+        case Kind.REKEY:
+            (epoch,) = _fields(_EPOCH, body, at)
+            return Rekey(epoch, _bytes(body, at + _EPOCH.size, KEY_BYTES))
         case _:
             raise WireError("unknown", got=kind)
 
@@ -224,10 +236,61 @@ class FrameReader:
             raise WireError("cut", got=len(self._buffer) - _LENGTH.size, need=length)
 
 
+def _decode_probe(body: bytes, at: int) -> Probe:
+    game, count, port, length = _fields(_PROBE, body, at)
+    if not 1 <= count <= MOST_PROBES:
+        raise WireError("value", got=count)
+    if length not in (4, 16):
+        raise WireError("value", got=length)
+    return Probe(game, count, str(ip_address(_bytes(body, at + _PROBE.size, length))), port)
+
+
+def _encode_peer(peer: Peer) -> bytes:
+    return (
+        _string("node_id", peer.node_id)
+        + _string("region", peer.region)
+        + _string("host", peer.host)
+        + _PORT.pack(peer.port)
+        + _exactly("pin", peer.pin, PIN_BYTES)
+    )
+
+
+def _decode_peers(body: bytes, at: int) -> Peers:
+    (count,) = _fields(_PEERS, body, at)
+    at += _PEERS.size
+    peers: list[Peer] = []
+    for _ in range(count):
+        node_id, at = _read_string(body, at)
+        region, at = _read_string(body, at)
+        host, at = _read_string(body, at)
+        (port,) = _fields(_PORT, body, at)
+        pin = _bytes(body, at + _PORT.size, PIN_BYTES)
+        peers.append(Peer(node_id, region, host, port, pin))
+        at += _PORT.size + PIN_BYTES
+    return Peers(tuple(peers))
+
+
+def _named(names: type[_Named], value: int) -> int:
+    """The name for a byte that has one; others stay numbers."""
+    return names(value) if value in names._value2member_map_ else value
+
+
 def _fields(layout: struct.Struct, body: bytes, at: int) -> tuple[int, ...]:
     if len(body) - at < layout.size:
         raise WireError("short", got=len(body) - at, need=layout.size)
     return layout.unpack_from(body, at)
+
+
+def _bytes(body: bytes, at: int, size: int) -> bytes:
+    if len(body) - at < size:
+        raise WireError("short", got=len(body) - at, need=size)
+    return body[at : at + size]
+
+
+def _exactly(name: str, raw: bytes, size: int) -> bytes:
+    if len(raw) != size:
+        raise ValueError(f"{name} holds {size} bytes, got {len(raw)}")
+    return raw
 
 
 def _string(name: str, text: str) -> bytes:
