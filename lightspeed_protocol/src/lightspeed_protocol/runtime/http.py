@@ -16,11 +16,16 @@ from typing import Any, Final
 
 import attrs
 import trio
-from hypercorn.app_wrappers import ASGIWrapper
-from hypercorn.config import Config
-from hypercorn.trio.tcp_server import TCPServer
-from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import ConnectionState
+
+from .imports import postponed
+
+# hypercorn names the type of an event between its processes, of which there are none: 0.5 MB.
+with postponed("multiprocessing.synchronize", Event=object):
+    from hypercorn.app_wrappers import ASGIWrapper
+    from hypercorn.config import Config
+    from hypercorn.trio.tcp_server import TCPServer
+    from hypercorn.trio.worker_context import WorkerContext
+    from hypercorn.typing import ConnectionState
 
 from .supervise import leaves
 

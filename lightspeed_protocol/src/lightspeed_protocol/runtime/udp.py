@@ -8,6 +8,7 @@ stuck behind a full buffer is worth less than the one after it.
 from __future__ import annotations
 
 import contextlib
+import errno
 import socket
 from typing import Final, Protocol, Self
 
@@ -34,15 +35,27 @@ class Port(Protocol):
 def open_socket(address: Address) -> socket.socket:
     """A bound, non-blocking UDP socket; the host decides between IPv4 and IPv6.
 
-    Raises `OSError` when the address cannot be had. An IPv6 socket takes IPv6 only, so that
-    peers' addresses never arrive in two spellings.
+    An empty host is every address of both families (IPv4 peers then appear as ::ffff:a.b.c.d),
+    or of IPv4 where the machine has no IPv6. Other IPv6 sockets take IPv6 only. Raises `OSError`
+    when the address cannot be had.
     """
+    if address[0]:
+        return _bound(address, both=False)
+    try:
+        return _bound(("::", address[1]), both=True)
+    except OSError as error:
+        if error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
+            raise
+        return _bound(("0.0.0.0", address[1]), both=False)
+
+
+def _bound(address: Address, *, both: bool) -> socket.socket:
     family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_DGRAM)
     try:
         sock.setblocking(False)
         if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not both)
         for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
             with contextlib.suppress(OSError):
                 sock.setsockopt(socket.SOL_SOCKET, option, BUFFER_BYTES)
