@@ -3,7 +3,15 @@ from __future__ import annotations
 import random
 
 import attrs
-from lightspeed_proxy.abuse import CHALLENGE_S, MOST_BANS, MOST_CHALLENGES, Bans, Opened, amplifies
+from lightspeed_proxy.abuse import (
+    CHALLENGE_S,
+    MOST_BANS,
+    MOST_CHALLENGES,
+    Bans,
+    Challenges,
+    Opened,
+    amplifies,
+)
 from lightspeed_proxy.config import Security
 
 SECURITY = attrs.evolve(Security(), max_destinations_per_window=3, destinations_window_s=10.0)
@@ -18,34 +26,34 @@ def test_a_scan_is_refused_and_the_next_window_is_free() -> None:
 
 
 def test_only_the_right_number_proves_an_address_and_only_once() -> None:
-    bans = Bans(random.Random(1))
-    asked = bans.challenge(CLIENT, 0.0)
+    asker = Challenges(random.Random(1))
+    asked = asker.challenge(CLIENT, 0.0)
     assert asked is not None
     token, sequence = asked
-    assert not bans.proven(CLIENT, token, sequence ^ 1, 0.1)
-    assert not bans.proven(CLIENT, token, sequence, 0.1)  # one try
-    asked = bans.challenge(CLIENT, 0.2)
+    assert not asker.proven(CLIENT, token, sequence ^ 1, 0.1)
+    assert not asker.proven(CLIENT, token, sequence, 0.1)  # one try
+    asked = asker.challenge(CLIENT, 0.2)
     assert asked is not None
-    assert bans.proven(CLIENT, *asked, 0.3)
-    assert not bans.proven(CLIENT, *asked, 0.3)
+    assert asker.proven(CLIENT, *asked, 0.3)
+    assert not asker.proven(CLIENT, *asked, 0.3)
 
 
 def test_a_proof_that_comes_late_proves_nothing() -> None:
-    bans = Bans(random.Random(1))
-    asked = bans.challenge(CLIENT, 0.0)
+    asker = Challenges(random.Random(1))
+    asked = asker.challenge(CLIENT, 0.0)
     assert asked is not None
-    assert not bans.proven(CLIENT, *asked, CHALLENGE_S)
+    assert not asker.proven(CLIENT, *asked, CHALLENGE_S)
 
 
 def test_one_question_at_a_time() -> None:
-    bans = Bans(random.Random(1))
-    assert bans.challenge(CLIENT, 0.0) is not None
-    assert bans.challenge(CLIENT, 1.0) is None
-    assert bans.challenge(CLIENT, CHALLENGE_S) is not None
+    asker = Challenges(random.Random(1))
+    assert asker.challenge(CLIENT, 0.0) is not None
+    assert asker.challenge(CLIENT, 1.0) is None
+    assert asker.challenge(CLIENT, CHALLENGE_S) is not None
 
 
 def test_a_ban_ends_and_reaches_no_neighbour() -> None:
-    bans = Bans(random.Random(1))
+    bans = Bans()
     bans.ban(CLIENT, 60.0)
     assert bans.holds(CLIENT, 59.9)
     assert not bans.holds((CLIENT[0], CLIENT[1] + 1), 0.0)
@@ -54,17 +62,17 @@ def test_a_ban_ends_and_reaches_no_neighbour() -> None:
 
 
 def test_bans_and_questions_are_bounded() -> None:
-    bans = Bans(random.Random(1))
+    bans, asker = Bans(), Challenges(random.Random(1))
     for number in range(MOST_BANS + 10):
         bans.ban(("192.0.2.1", number), 60.0)
     assert len(bans) == MOST_BANS
     assert not bans.holds(("192.0.2.1", 0), 0.0)
     assert bans.holds(("192.0.2.1", MOST_BANS + 9), 0.0)
-    first = bans.challenge(("192.0.2.2", 0), 0.0)
+    first = asker.challenge(("192.0.2.2", 0), 0.0)
     for number in range(1, MOST_CHALLENGES + 1):
-        bans.challenge(("192.0.2.2", number), 0.0)
+        asker.challenge(("192.0.2.2", number), 0.0)
     assert first is not None
-    assert not bans.proven(("192.0.2.2", 0), *first, 0.1)  # pushed out
+    assert not asker.proven(("192.0.2.2", 0), *first, 0.1)  # pushed out
 
 
 def test_answers_may_be_so_much_larger_than_what_was_sent() -> None:

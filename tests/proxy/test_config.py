@@ -8,11 +8,14 @@ import pytest
 from lightspeed_protocol.errors import ConfigError
 from lightspeed_protocol.runtime.config import parse
 from lightspeed_proxy.config import (
+    Control,
+    Data,
     ProxyConfig,
     Source,
     default_file,
     is_public,
     parse_address,
+    parse_endpoint,
     show_address,
 )
 
@@ -52,7 +55,10 @@ def _section_of(lines: list[str], at: int) -> str:
 
 def test_defaults_are_those_the_documents_name() -> None:
     config = ProxyConfig()
-    assert config.data.address == ("0.0.0.0", 4434)
+    assert config.control.address == ("", 4433)
+    assert config.data.address == ("", 4434)
+    assert config.control.h3 is False
+    assert config.security.legacy == "off"
     assert config.http.address == ("127.0.0.1", 8080)
     assert config.limits.max_clients == 100
     assert config.limits.max_pps_per_client == 1000
@@ -109,7 +115,9 @@ def test_a_multi_line_name_is_refused() -> None:
         ("127.0.0.1:4434", ("127.0.0.1", 4434)),
         ("[::1]:4434", ("::1", 4434)),
         ("[2001:DB8::0]:0", ("2001:db8::", 0)),
-        (":4434", ("0.0.0.0", 4434)),
+        (":4434", ("", 4434)),
+        ("0.0.0.0:4434", ("0.0.0.0", 4434)),
+        ("[::]:4434", ("::", 4434)),
     ],
 )
 def test_addresses_are_read_and_shown(text: str, address: tuple[str, int]) -> None:
@@ -144,6 +152,7 @@ def test_what_is_no_address_is_refused(text: str) -> None:
 @pytest.mark.parametrize(
     ("host", "public"),
     [
+        ("", True),
         ("0.0.0.0", True),
         ("::", True),
         (".".join("8888"), True),
@@ -167,5 +176,107 @@ def test_the_command_line_stands_above_the_file(tmp_path: Path) -> None:
     config = Source(path=file, data="127.0.0.1:5", http="127.0.0.1:6").read()
     assert (config.data.bind, config.http.bind) == ("127.0.0.1:5", "127.0.0.1:6")
     assert config.http.allow == (ip_network("10.0.0.0/8"),)
-    assert Source(path=file).read().data.address == ("0.0.0.0", 1)
+    assert Source(path=file).read().data.address == ("", 1)
+    assert Source(path=file).read().http.address == ("0.0.0.0", 2)
     assert Source().read() == ProxyConfig()
+
+
+def test_a_bind_address_of_the_command_line_leaves_the_rest_of_its_section(tmp_path: Path) -> None:
+    file = tmp_path / "proxy.toml"
+    file.write_text(
+        f"[node]\nregion = 'eu'\nstate_dir = '{tmp_path.as_posix()}'\n"
+        "[control]\nadvertise = 'node.example.com'\n[data]\nadvertise = 'node.example.com:1'\n"
+    )
+    config = Source(path=file, control=":5", data=":6", state=str(tmp_path / "other")).read()
+    assert config.control == Control(bind=":5", advertise="node.example.com")
+    assert config.data == Data(bind=":6", advertise="node.example.com:1")
+    assert (config.node.region, config.node.state_dir) == ("eu", str(tmp_path / "other"))
+
+
+@pytest.mark.parametrize(
+    ("text", "endpoint"),
+    [
+        ("node.example.com", ("node.example.com", 4433)),
+        ("Node.Example.com:7", ("node.example.com", 7)),
+        ("203.0.113.5", ("203.0.113.5", 4433)),
+        ("[2001:db8::5]", ("2001:db8::5", 4433)),
+        ("[2001:db8::5]:7", ("2001:db8::5", 7)),
+    ],
+)
+def test_endpoints_are_read(text: str, endpoint: tuple[str, int]) -> None:
+    assert parse_endpoint(text, 4433) == endpoint
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", ":", ":7", "2001:db8::5", "a b", "-x", "x:", "x:0", "x:65536", "1.2.3", "x/y", "x" * 254],
+)
+def test_what_nobody_could_connect_to_is_no_endpoint(text: str) -> None:
+    with pytest.raises(ValueError, match="want"):
+        parse_endpoint(text, 4433)
+
+
+def test_what_invites_name_is_what_was_advertised_else_a_specific_address() -> None:
+    assert Control().advertised is None
+    assert Control(bind="[::]:7").advertised is None
+    assert Control(bind="203.0.113.5:7").advertised == ("203.0.113.5", 7)
+    assert Control(bind=":7", advertise="node.example.com").advertised == ("node.example.com", 7)
+    assert Control(bind=":0", advertise="node.example.com").advertised == ("node.example.com", 4433)
+
+
+def test_players_are_told_another_data_address_only_if_there_is_one() -> None:
+    assert Data(bind=":7").advertised is None
+    assert Data(advertise="node.example.com:9").advertised == ("node.example.com", 9)
+
+
+PIN = "pin=" + "A" * 43
+
+
+def test_every_mistake_of_the_control_plane_is_listed() -> None:
+    text = f"""
+        [node]
+        state_dir = "state"
+        peers = ["lightspeed://node2.example.com/?{PIN}&token={"A" * 43}"]
+        [control]
+        advertise = "a b"
+        certificate = "cert.pem"
+        key = "key.pem"
+        h3 = 1
+        [data]
+        advertise = "x:0"
+        [limits]
+        max_sessions_per_invite = 0
+        resume_s = -1
+        [security]
+        legacy = "on"
+        rekey_s = 0
+    """
+    assert problems(text) == [
+        "'state_dir' must be an absolute path: 'state' @ config.node.state_dir",
+        "a peer's line has no token: take `&token=...` out of it @ config.node.peers",
+        "want HOST or HOST:PORT such as node.example.com:4433,"
+        " got 'a b' @ config.control.advertise",
+        "'certificate' must be an absolute path: 'cert.pem' @ config.control.certificate",
+        "'key' must be an absolute path: 'key.pem' @ config.control.key",
+        "want bool, got 1 @ config.control.h3",
+        "want HOST or HOST:PORT such as node.example.com:4434, got 'x:0' @ config.data.advertise",
+        "'max_sessions_per_invite' must be >= 1: 0 @ config.limits.max_sessions_per_invite",
+        "'resume_s' must be >= 0.0: -1.0 @ config.limits.resume_s",
+        "'legacy' must be 'off' or 'registered': 'on' @ config.security.legacy",
+        "'rekey_s' must be >= 1.0: 0.0 @ config.security.rekey_s",
+    ]
+
+
+def test_a_certificate_needs_its_key_and_the_other_way_round() -> None:
+    for given, missing in (("certificate", "key"), ("key", "certificate")):
+        assert problems(f"[control]\n{given} = '/x.pem'\n") == [
+            f"'{given}' is set and '{missing}' is not: set both or neither @ config.control"
+        ]
+
+
+def test_peers_are_invite_lines_without_a_token() -> None:
+    line = f"lightspeed://node2.example.com:4433/?{PIN}&name=node2"
+    config = parse(f"[node]\npeers = ['{line}']\n", ProxyConfig, name="x")
+    assert config.node.peers == (line,)
+    (problem,) = problems("[node]\npeers = ['node2.example.com']\n")
+    assert "an invite begins with lightspeed://" in problem

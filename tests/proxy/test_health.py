@@ -9,18 +9,22 @@ from ipaddress import ip_network
 import attrs
 import pytest
 import trio
+from lightspeed_protocol.control_messages import Register
+from lightspeed_protocol.extensions import RegisterExtensions, encode_register
 from lightspeed_protocol.runtime.daemon import stage
 from lightspeed_protocol.runtime.http import listen, serve_http
+from lightspeed_protocol.runtime.quic_server import QuicCounters
 from lightspeed_protocol.telemetry import TelemetryEvent, to_json
-from lightspeed_proxy.config import Http, ProxyConfig
-from lightspeed_proxy.counters import Counters
-from lightspeed_proxy.health import is_allowed, make_app
+from lightspeed_proxy.config import Http, ProxyConfig, Security
+from lightspeed_proxy.credentials import Invites
+from lightspeed_proxy.health import is_allowed, is_loopback, make_app
 from lightspeed_proxy.state import NodeState, TaskFigures
 from trio.testing import MockClock
 
-from tests.support.nodes import FakeRelay
+from tests.support.nodes import INVITE, TOKEN, FakeRelay, node_state
 from tests.support.web import ask, connect, read_answer, request
 
+from .test_admission import FakeConnection
 from .test_telemetry import EVENT
 
 REPORT = to_json(EVENT).encode()
@@ -35,18 +39,9 @@ class World:
 
 @asynccontextmanager
 async def running(inbox_size: int = 8) -> AsyncIterator[World]:
-    counters = Counters()
-    config = ProxyConfig()
-    state = NodeState(
-        config=config,
-        counters=counters,
-        relay=FakeRelay(config, counters, sessions=3, flows=5),
-        dev=False,
-        clock=trio.current_time,
-        started=trio.current_time() - 12.9,
-        phase="ready",
-        tasks={"telemetry": TaskFigures()},
-    )
+    relay = FakeRelay(sessions=3, flows=5)
+    state = node_state(relay=relay, started=trio.current_time() - 12.9)
+    state.tasks = {"telemetry": TaskFigures()}
     send, receive = trio.open_memory_channel[TelemetryEvent](inbox_size)
     with closing(listen(("127.0.0.1", 0))) as listener, send, receive:
         async with stage(partial(serve_http, make_app(state, send), listener)) as address:
@@ -80,6 +75,89 @@ async def test_health_says_what_the_protocol_promises(path: str) -> None:
     assert documented.items() <= fields.items()
     assert sum(fields["drops"].values()) == fields["packets_dropped"]
     assert fields["tasks"] == {"telemetry": {"state": "running", "restarts": 0}}
+
+
+def register(world: World, *, version: int = 8, client: str = "1.0") -> FakeConnection:
+    connection = FakeConnection()
+    ext = RegisterExtensions(credential=TOKEN, versions=(version,), client=client)
+    now = trio.current_time() - 10.0
+    message = Register(8, 0, encode_register(ext))
+    world.state.admission.register(message, "192.0.2.1", connection, now, 1.0)
+    return connection
+
+
+async def test_health_tells_what_happened_over_quic() -> None:
+    async with running() as world:
+        register(world)
+        world.state.control.probes = 4
+        world.state.quic = QuicCounters(handshakes=7)
+        fields = json.loads((await ask(world.address, "GET", "/health")).body)
+    assert (fields["open"], fields["invites"], fields["registered"]) == (False, 1, 1)
+    assert fields["control"]["registrations"]["granted"] == 1
+    assert fields["control"]["probes"] == 4
+    assert fields["control"]["quic"]["handshakes"] == 7
+
+
+async def test_invites_that_let_nobody_in_do_not_count() -> None:
+    async with running() as world:
+        world.state.admission.invites = Invites((attrs.evolve(INVITE, revoked=1),))
+        fields = json.loads((await ask(world.address, "GET", "/health")).body)
+        assert fields["invites"] == 0
+
+
+async def test_the_sessions_are_listed_for_this_machine() -> None:
+    async with running() as world:
+        member = register(world, client="1.0\x1b[2J").member
+        assert member is not None
+        session = member.session
+        session.client = ("::ffff:198.51.100.7", 5000, 0, 0)
+        session.packets_up, session.packets_down = 10, 20
+        session.last_heard = trio.current_time() - 2.0
+        away = register(world)
+        world.state.admission.lost(away, trio.current_time())
+        answer = await ask(world.address, "GET", "/sessions")
+    first, second = json.loads(answer.body)
+    assert first.pop("age_s") >= 10.0
+    assert first.pop("idle_s") >= 2.0
+    assert first == {
+        "session": f"{member.lease.session_id:08x}",
+        "invite": "ada",
+        "address": "198.51.100.7:5000",
+        "connected": True,
+        "flows": 0,
+        "packets_up": 10,
+        "packets_down": 20,
+        "client": "1.0?[2J",
+        "version": 8,
+    }
+    assert (second["address"], second["connected"]) == ("192.0.2.1", False)
+
+
+async def test_a_version_1_session_is_the_sum_of_its_ports() -> None:
+    async with running() as world:
+        world.state.config = attrs.evolve(ProxyConfig(), security=Security(legacy="registered"))
+        world.state.admission.config = world.state.config
+        member = register(world, version=1).member
+        assert member is not None
+        port = attrs.evolve(member.session, packets_up=5, packets_down=6)
+        member.session.ports += [port, port]
+        (found,) = json.loads((await ask(world.address, "GET", "/sessions")).body)
+    assert (found["version"], found["packets_up"], found["packets_down"]) == (1, 10, 12)
+
+
+@pytest.mark.parametrize(
+    ("host", "local"),
+    [
+        ("127.0.0.1", True),
+        ("::1", True),
+        ("::ffff:127.0.0.1", True),
+        ("192.0.2.1", False),
+        ("::ffff:192.0.2.1", False),
+        ("2001:db8::1", False),
+    ],
+)
+def test_only_this_machine_sees_sessions(host: str, local: bool) -> None:
+    assert is_loopback(host) is local
 
 
 async def test_health_and_readiness_follow_the_node() -> None:
@@ -125,6 +203,7 @@ async def test_metrics_come_in_the_format_that_is_asked_for() -> None:
         ("DELETE", "/metrics", 405),
         ("GET", "/telemetry", 405),
         ("PUT", "/telemetry", 405),
+        ("POST", "/sessions", 405),
     ],
 )
 async def test_unknown_paths_and_wrong_methods(method: str, path: str, status: int) -> None:

@@ -1,10 +1,20 @@
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
+import weakref
 
 import pytest
-from lightspeed_proxy.memory import ALLOCATOR, give_back, wanted_environment
+import trio
+from lightspeed_proxy.memory import (
+    ALLOCATOR,
+    LOOK_S,
+    give_back,
+    run_collector,
+    wanted_environment,
+)
+from trio.testing import MockClock
 
 
 def test_the_allocator_is_chosen_once() -> None:
@@ -40,3 +50,28 @@ def test_a_program_that_asks_is_started_anew_with_the_same_words() -> None:
 def test_giving_back_may_be_asked_for_at_any_time() -> None:
     for _ in range(2):
         give_back()
+
+
+async def test_full_collections_wait_until_nobody_plays(autojump_clock: MockClock) -> None:
+    class Ring:
+        def __init__(self) -> None:
+            self.me = self
+
+    played_at = 0.0
+    before = gc.get_threshold()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(run_collector, lambda: played_at)
+        assert gc.get_threshold()[:2] == before[:2]
+        kept = Ring()
+        ring = weakref.ref(kept)
+        gc.collect(1)  # now it is old
+        del kept
+        for _ in range(10):
+            played_at = trio.current_time()
+            await trio.sleep(LOOK_S / 9)
+            played_at = trio.current_time()
+        assert ring() is not None
+        await trio.sleep(2 * LOOK_S)
+        assert ring() is None
+        nursery.cancel_scope.cancel("test over")
+    assert gc.get_threshold() == before

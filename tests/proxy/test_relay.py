@@ -447,7 +447,7 @@ async def test_a_node_does_not_answer_a_node(autojump_clock: MockClock) -> None:
     """Else a KEEPALIVE with a node's forged source would go back and forth for ever."""
     async with open_world() as one, open_world() as other:
         one.relay.data[0].sendto(control_packet(KEEPALIVE), other.address)
-        other.relay._node_ports = frozenset({one.address[1]})
+        other.relay._flows.node_ports = frozenset({one.address[1]})
         await settle()
         assert other.drops == {"loop": 1}
         assert one.relay.counters.keepalives == 0
@@ -461,7 +461,7 @@ async def test_without_open_files_left_the_node_refuses_and_lives(
         first, second = world.player(server), world.player(server)
         world.play(first, b"hello")
         assert len(await server.heard()) == 1
-        world.relay._room = 1
+        world.relay._flows.room = 1
         world.play(second, b"hello")
         world.play(first, b"again")
         assert [p for p, _ in await server.heard()] == [b"again"]

@@ -26,7 +26,7 @@ def session(sock: socket.socket, port: int = 1) -> Session:
 
 def flow(owner: Session, key: bytes, sock: socket.socket, now: float = 0.0) -> Flow:
     endpoint = Endpoint.open(key)
-    return Flow(owner, key, sock, endpoint, endpoint.window, last_up=now)
+    return Flow(owner, key, sock, now, endpoint, endpoint.window)
 
 
 def test_traffic_keeps_a_flow_and_silence_ends_it(sock: socket.socket) -> None:

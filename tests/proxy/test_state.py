@@ -1,25 +1,16 @@
 from __future__ import annotations
 
 import pytest
-from lightspeed_proxy.config import ProxyConfig
-from lightspeed_proxy.counters import Counters
 from lightspeed_proxy.state import NodeState, Phase, TaskFigures, TaskState
 
-from tests.support.nodes import FakeRelay
+from tests.support.nodes import node_state
 
 
 def make(phase: Phase, task: TaskState) -> NodeState:
-    config, counters = ProxyConfig(), Counters()
-    return NodeState(
-        config=config,
-        counters=counters,
-        relay=FakeRelay(config, counters),
-        dev=False,
-        clock=lambda: 12.0,
-        started=10.5,
-        phase=phase,
-        tasks={"http": TaskFigures(), "telemetry": TaskFigures(task)},
-    )
+    state = node_state(clock=lambda: 12.0, started=10.5)
+    state.phase = phase
+    state.tasks = {"http": TaskFigures(), "telemetry": TaskFigures(task)}
+    return state
 
 
 @pytest.mark.parametrize(

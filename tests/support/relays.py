@@ -14,11 +14,15 @@ from typing import Any
 import attrs
 import trio
 from lightspeed_protocol.endpoint import Endpoint
+from lightspeed_protocol.fec.window import WindowEncoder
 from lightspeed_protocol.header import Header, decode, pack_addresses
 from lightspeed_protocol.runtime.udp import open_socket
+from lightspeed_protocol.seal import SealedEnd
+from lightspeed_protocol.sealed_flow import SealedFlow
 from lightspeed_proxy.config import Limits, ProxyConfig, Security
 from lightspeed_proxy.counters import Counters
 from lightspeed_proxy.relay import Relay, open_data_socket
+from lightspeed_proxy.sessions import Lease, Session
 
 Address = tuple[str, int]
 
@@ -36,7 +40,7 @@ class Host:
 
     @property
     def address(self) -> Address:
-        host, port = self.sock.getsockname()
+        host, port, *_ = self.sock.getsockname()
         return host, port
 
     def send(self, data: bytes, to: Address) -> None:
@@ -71,6 +75,24 @@ async def settle() -> None:
 
 
 @attrs.define(eq=False)
+class SealedPlayer:
+    """A registered client with one game, and its socket, which may be changed for another."""
+
+    host: Host
+    session: Session
+    end: SealedEnd
+    flow: SealedFlow
+
+    def open(self, datagram: bytes) -> list[bytes]:
+        opened = self.end.open(datagram, trio.current_time())
+        return [] if opened.flags & 7 else self.flow.receive(opened)
+
+    async def payloads(self) -> list[bytes]:
+        """What the game gets of everything that has arrived."""
+        return [p for data, _ in await self.host.heard() for p in self.open(data)]
+
+
+@attrs.define(eq=False)
 class World:
     """One relay and whoever speaks through it."""
 
@@ -97,6 +119,30 @@ class World:
         key = pack_addresses(player.address, server.address)
         player.endpoint = Endpoint.open(key, fec_k=fec_k, token=token)
         return player
+
+    def join(
+        self,
+        server: Address,
+        *,
+        session_id: int = 7,
+        encoder: WindowEncoder | None = None,
+        **lease: Any,
+    ) -> SealedPlayer:
+        """A client that has registered and whose game speaks to `server`."""
+        host = self.host()
+        key = bytes([session_id]) * 16
+        granted = Lease(invite="friend", session_id=session_id, key=key, **lease)
+        session = self.relay.grant(granted, trio.current_time())
+        end = SealedEnd.client(session_id, key)
+        game = ("::1" if ":" in server[0] else "127.0.0.1", 50_000 + session_id)
+        flow = SealedFlow(end, pack_addresses(game, server), encoder or WindowEncoder(None))
+        return SealedPlayer(host, session, end, flow)
+
+    def play_sealed(self, player: SealedPlayer, payload: bytes) -> tuple[bytes, ...]:
+        datagrams = player.flow.wrap(payload, 0)
+        for datagram in datagrams:
+            player.host.send(datagram, self.address)
+        return datagrams
 
     def play(self, player: Host, payload: bytes) -> None:
         """What the game sends, through the tunnel to the node."""

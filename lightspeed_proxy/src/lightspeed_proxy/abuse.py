@@ -1,10 +1,11 @@
 """Who asks for too much: scans of many destinations, answers that amplify, and bans.
 
-Nobody is banned on the word of a source address alone, which anybody can forge. A client that
-breaks a rule has the offending packets refused, and is asked to prove that it is really there:
-the node sends it a HANDSHAKE with a number only a host at that address can read. If the
-number comes back, the address is banned; if not, it may belong to a victim and stays free.
-A ban holds for one address and port, so it never reaches a neighbour behind the same NAT.
+Nobody is banned on the word of a source address alone, which anybody can forge. In versions 1
+and 2 a client that breaks a rule has the offending packets refused, and is asked to prove that
+it is really there: the node sends it a HANDSHAKE with a number only a host at that address can
+read. If the number comes back, the address is banned; if not, it may belong to a victim and
+stays free. A ban holds for one address and port, so it never reaches a neighbour behind the
+same NAT. A sealed session needs none of this: its invite can be revoked.
 Times are seconds on the caller's clock.
 """
 
@@ -12,13 +13,13 @@ from __future__ import annotations
 
 import random
 from collections import OrderedDict
-from typing import Final
+from typing import Any, Final
 
 import attrs
 
 from .config import Security
 
-Address = tuple[str, int]
+Address = tuple[Any, ...]  # as the socket gives it
 
 MOST_BANS: Final = 4096
 MOST_CHALLENGES: Final = 1024
@@ -49,24 +50,26 @@ def amplifies(bytes_down: int, bytes_up: int, security: Security) -> bool:
 
 
 @attrs.define(eq=False)
-class Bans:
-    """Challenges in flight and bans in force, both bounded: the oldest goes first."""
+class Challenges:
+    """HANDSHAKEs that wait for their answer; bounded, the oldest goes first."""
 
     rng: random.Random
-    _banned: OrderedDict[Address, float] = attrs.field(factory=OrderedDict)  # until when
     _challenged: OrderedDict[Address, tuple[int, int, float]] = attrs.field(factory=OrderedDict)
 
-    def __len__(self) -> int:
-        return len(self._banned)
+    def challenge(
+        self, client: Address, now: float, token: int | None = None
+    ) -> tuple[int, int] | None:
+        """Token and sequence of the HANDSHAKE to send; None while one is already asked.
 
-    def challenge(self, client: Address, now: float) -> tuple[int, int] | None:
-        """Token and sequence of the HANDSHAKE to send; None while one is already asked."""
+        `token` is what the client must carry anyway; without one it is drawn too.
+        """
         standing = self._challenged.get(client)
         if standing is not None and now < standing[2]:
             return None
         while len(self._challenged) >= MOST_CHALLENGES:
             self._challenged.popitem(last=False)
-        token, sequence = self.rng.randrange(256), self.rng.randrange(65536)
+        token = self.rng.randrange(256) if token is None else token
+        sequence = self.rng.randrange(65536)
         self._challenged[client] = (token, sequence, now + CHALLENGE_S)
         return token, sequence
 
@@ -74,6 +77,16 @@ class Bans:
         """Whether this HANDSHAKE answers ours. Right or wrong, there is only one try."""
         asked = self._challenged.pop(client, None)
         return asked is not None and asked[:2] == (token, sequence) and now < asked[2]
+
+
+@attrs.define(eq=False)
+class Bans:
+    """Bans in force; bounded, the oldest goes first."""
+
+    _banned: OrderedDict[Address, float] = attrs.field(factory=OrderedDict)  # until when
+
+    def __len__(self) -> int:
+        return len(self._banned)
 
     def ban(self, client: Address, until: float) -> None:
         while len(self._banned) >= MOST_BANS:

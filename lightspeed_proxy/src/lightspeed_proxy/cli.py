@@ -5,8 +5,9 @@ from __future__ import annotations
 import http.client
 import json
 import sys
+import time
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Final, get_args
 
 import attrs
 import click
@@ -14,39 +15,36 @@ from lightspeed_protocol.errors import ConfigError
 from lightspeed_protocol.runtime.logs import LEVELS, Style
 
 from . import __version__
-from .config import (
-    DEFAULT_PATH,
-    Address,
-    ProxyConfig,
-    Source,
-    default_file,
-    parse_address,
-    show_address,
+from .cli_invites import invite, invites, revoke, store_of, table
+from .cli_options import (
+    address,
+    config_option,
+    json_option,
+    leave,
+    pick_path,
+    read_or_exit,
+    state_option,
 )
+from .config import Address, ProxyConfig, Source, default_file, show_address
+from .credentials import NOBODY_YET
 from .main import BAD_CONFIG, FAILED, problems_here, run_node
 
-ANSWER_S = 3.0  # a node on this machine answers in milliseconds
-LARGEST_ANSWER_BYTES = 1_000_000
+ANSWER_S: Final = 3.0  # a node on this machine answers in milliseconds
+LARGEST_ANSWER_BYTES: Final = 10_000_000  # 10 000 sessions
+OK: Final = 200
 
-
-def address(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
-    """Option callback: the text stays as it is, a mistake in it is a usage error."""
-    if value is not None:
-        try:
-            parse_address(value)
-        except ValueError as exc:
-            raise click.BadParameter(str(exc)) from None
-    return value
-
-
-def config_option(command: Any) -> Any:
-    return click.option(
-        "--config",
-        "path",
-        type=click.Path(path_type=Path),
-        metavar="FILE",
-        help=f"Settings; without it {DEFAULT_PATH} if there is one, else built-in defaults.",
-    )(command)
+SESSION_COLUMNS: Final = (
+    "SESSION",
+    "INVITE",
+    "ADDRESS",
+    "FLOWS",
+    "UP",
+    "DOWN",
+    "AGE",
+    "IDLE",
+    "CLIENT",
+    "HEADER",
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -61,13 +59,21 @@ def cli() -> None:
     "--data", metavar="ADDR", callback=address, help="UDP address for tunnels, above the file."
 )
 @click.option(
+    "--control",
+    metavar="ADDR",
+    callback=address,
+    help="UDP address for registering (QUIC), above the file.",
+)
+@click.option(
     "--http", metavar="ADDR", callback=address, help="TCP address for health, above the file."
 )
+@state_option
 @click.option(
     "--dev",
     is_flag=True,
     help="Open to anyone, private and loopback destinations allowed. For trying out: listens on"
-    " 127.0.0.1:4434 unless told otherwise, and refuses an address that strangers can reach.",
+    " 127.0.0.1:4434 and 4433 unless told otherwise, and refuses an address that strangers can"
+    " reach.",
 )
 @click.option("--force", is_flag=True, help="Let --dev listen where strangers can reach it.")
 @click.option(
@@ -81,7 +87,9 @@ def cli() -> None:
 def run(
     path: Path | None,
     data: str | None,
+    control: str | None,
     http: str | None,
+    state: str | None,
     dev: bool,
     force: bool,
     log_style: Style,
@@ -90,27 +98,31 @@ def run(
     """Run the node in the foreground. SIGHUP reloads, SIGTERM drains, a second one ends at once."""
     if force and not dev:
         raise click.UsageError("--force only goes with --dev")
-    source = Source(path=pick_path(path), data=data, http=http)
+    source = Source(path=pick_path(path), control=control, data=data, http=http, state=state)
     sys.exit(run_node(source, dev=dev, force=force, log_style=log_style, log_level=log_level))
 
 
 @cli.command()
 @config_option
-def check(path: Path | None) -> None:
-    """Find every problem that would keep the node from running here; exit 78 if there is one."""
-    source = Source(path=pick_path(path))
-    try:
-        config = source.read()
-    except ConfigError as exc:
-        click.echo(str(exc), err=True)
-        sys.exit(BAD_CONFIG)
+@state_option
+def check(path: Path | None, state: str | None) -> None:
+    """Find every problem that would keep the node from running here; exit 78 if there is one.
+
+    Looks at the settings, the ports, the certificate and its key, the state directory with its
+    invites, and the limit on open files. Makes nothing.
+    """
+    source = Source(path=pick_path(path), state=state)
+    config = read_or_exit(source)
     name = str(source.path or "built-in defaults")
-    problems = problems_here(config)
+    problems = problems_here(config, warn=lambda text: click.echo(f"warning: {text}", err=True))
     if problems:
-        click.echo(str(ConfigError(name, problems)), err=True)
-        sys.exit(BAD_CONFIG)
-    click.echo(f"{name}: no problems; data {config.data.bind}, http {config.http.bind}")
-    click.echo("note: without --dev this version relays for nobody, invites are still to come")
+        leave(str(ConfigError(name, problems)), BAD_CONFIG)
+    click.echo(
+        f"{name}: no problems; control {config.control.bind}, data {config.data.bind}, http"
+        f" {config.http.bind}"
+    )
+    if not store_of(config).load().usable(time.time()):
+        click.echo(f"note: this node {NOBODY_YET}")
 
 
 @cli.group()
@@ -124,47 +136,44 @@ def default() -> None:
     click.echo(default_file(), nl=False)
 
 
-@cli.command()
-@config_option
-@click.option(
+http_option = click.option(
     "--http", metavar="ADDR", callback=address, help="Where the node answers, if not as configured."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print what the node answered.")
+
+
+@cli.command()
+@config_option
+@http_option
+@json_option("Print what the node answered.")
 def status(path: Path | None, http: str | None, as_json: bool) -> None:
     """Ask a running node how it is; exit 1 if it does not answer or is not healthy."""
-    try:
-        config = Source(path=pick_path(path), http=http).read()
-    except ConfigError as exc:
-        click.echo(str(exc), err=True)
-        sys.exit(BAD_CONFIG)
-    address = reachable(config)
-    try:
-        healthy, fields = ask_health(address)
-    except (OSError, http_client_error, ValueError) as exc:
-        click.echo(
-            f"no node answers at {show_address(address)} ({exc}); is it running, and is --http"
-            " right?",
-            err=True,
-        )
-        sys.exit(FAILED)
+    code, fields = ask_or_exit(Source(path=pick_path(path), http=http), "/health")
+    if not isinstance(fields, dict) or "node_id" not in fields:
+        leave("something else than a node listens there", FAILED)
     click.echo(json.dumps(fields) if as_json else describe(fields))
-    sys.exit(0 if healthy else FAILED)
+    sys.exit(0 if code == OK else FAILED)
 
 
-http_client_error = http.client.HTTPException
+@cli.command()
+@config_option
+@http_option
+@json_option("Print what the node answered.")
+def sessions(path: Path | None, http: str | None, as_json: bool) -> None:
+    """List who uses a running node; exit 1 if it does not answer."""
+    code, rows = ask_or_exit(Source(path=pick_path(path), http=http), "/sessions")
+    if code != OK or not isinstance(rows, list):
+        leave(f"the node does not tell its sessions (HTTP {code}): ask on its own machine", FAILED)
+    if as_json:
+        click.echo(json.dumps(rows))
+    elif rows:
+        click.echo(table([SESSION_COLUMNS, *map(session_row, rows)]))
+    else:
+        click.echo("nobody uses this node now", err=True)
 
 
-def pick_path(path: Path | None) -> Path | None:
-    """The file that was named, else the usual one unless it is not there."""
-    if path is not None:
-        return path
-    try:
-        DEFAULT_PATH.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError:
-        pass  # it is there and cannot be read: loading it says so
-    return DEFAULT_PATH
+cli.add_command(invite)
+cli.add_command(invites)
+cli.add_command(revoke)
 
 
 def reachable(config: ProxyConfig) -> Address:
@@ -173,18 +182,24 @@ def reachable(config: ProxyConfig) -> Address:
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port
 
 
-def ask_health(address: Address) -> tuple[bool, dict[str, Any]]:
-    """Whether the node is up and takes players, and all it says."""
+def ask_or_exit(source: Source, path: str) -> tuple[int, Any]:
+    """The HTTP status and the JSON of a node's answer; no answer ends the program."""
+    address = reachable(read_or_exit(source))
     connection = http.client.HTTPConnection(*address, timeout=ANSWER_S)
     try:
-        connection.request("GET", "/health")
-        answer = connection.getresponse()
-        fields = json.loads(answer.read(LARGEST_ANSWER_BYTES))
+        connection.request("GET", path)
+        with connection.getresponse() as answer:
+            body = answer.read(LARGEST_ANSWER_BYTES)
+        fields = json.loads(body) if answer.status == OK or body[:1] == b"{" else None
+        return answer.status, fields
+    except (OSError, http.client.HTTPException, ValueError) as exc:
+        leave(
+            f"no node answers at {show_address(address)} ({exc}); is it running, and is --http"
+            " right?",
+            FAILED,
+        )
     finally:
         connection.close()
-    if not isinstance(fields, dict) or "node_id" not in fields:
-        raise ValueError("something else listens there")
-    return answer.status == 200, fields
 
 
 def describe(fields: dict[str, Any]) -> str:
@@ -207,7 +222,7 @@ class Shown:
     def of(cls, fields: dict[str, Any]) -> Shown:
         drops = fields.get("drops") or {}
         reasons = ", ".join(f"{reason} {count}" for reason, count in drops.items() if count)
-        relays = "open to anyone (--dev)" if fields.get("open") else "relays for nobody yet"
+        relays = "open to anyone (--dev)" if fields.get("open") else invited(fields)
         return cls(
             node=f"{fields['node_id']} ({fields.get('region')}), version {fields.get('version')}",
             status=f"{fields.get('status')} for {fields.get('uptime_secs')} s, {relays}",
@@ -217,3 +232,21 @@ class Shown:
             dropped=f"{fields.get('packets_dropped')}" + (f" ({reasons})" if reasons else ""),
             repaired=f"{fields.get('fec_recoveries')}",
         )
+
+
+def invited(fields: dict[str, Any]) -> str:
+    count = fields.get("invites") or 0
+    return f"{count} invite{'' if count == 1 else 's'}" if count else "relays for nobody yet"
+
+
+def session_row(fields: dict[str, Any]) -> tuple[str, ...]:
+    """One session's line; what an older or newer node does not say shows as "-"."""
+    keys = ("session", "invite", "address", "flows", "packets_up", "packets_down")
+    named = [fields.get(key) for key in keys]
+    ages = [_seconds(fields.get(key)) for key in ("age_s", "idle_s")]
+    last = [fields.get(key) for key in ("client", "version")]
+    return tuple("-" if value in (None, "") else str(value) for value in [*named, *ages, *last])
+
+
+def _seconds(value: object) -> str | None:
+    return f"{value:.0f} s" if isinstance(value, int | float) else None

@@ -1,7 +1,8 @@
 """The node's settings: what they are called, what they default to, what is refused.
 
-Source: PROTOCOL.md (ports), CLI.md (names and defaults in [limits]), ARCHITECTURE.md (closed to
-strangers by default). Bytes of a client's rate are counted as they are on the wire.
+Source: PROTOCOL.md (ports), CLI.md (names and defaults in [limits], [control] h3, [security]
+legacy), ARCHITECTURE.md (closed to strangers by default). Bytes of a client's rate are counted as
+they are on the wire.
 """
 
 from __future__ import annotations
@@ -13,11 +14,16 @@ from typing import Any, Final
 
 import attrs
 from attrs.validators import and_, deep_iterable, ge, gt, le
+from lightspeed_protocol.invite import Invite
 from lightspeed_protocol.runtime.config import Network, parse, read_text, render, setting
 
 DEFAULT_PATH: Final = Path("/etc/lightspeed/proxy.toml")
 
-NEEDS_RESTART: Final = ("data.bind", "http.bind")  # a bound socket is not moved while it runs
+CONTROL_PORT: Final = 4433
+DATA_PORT: Final = 4434
+
+# A bound socket is not moved while it runs, and a running node stays who it is.
+NEEDS_RESTART: Final = ("node.state_dir", "control.bind", "data.bind", "http.bind")
 
 # Asked with a forged source these answer far more than they were sent, or are no game at all.
 REFLECTORS: Final = (
@@ -40,29 +46,52 @@ Address = tuple[str, int]
 
 
 def parse_address(text: str) -> Address:
-    """``127.0.0.1:4434``, ``[::1]:4434``, or ``:4434`` for every IPv4 address of this machine."""
-    host, colon, port = text.rpartition(":")
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    elif ":" in host:
-        raise ValueError(f"want [ADDRESS]:PORT around an IPv6 address, got {text!r}")
-    if not colon or not (port.isascii() and port.isdigit()) or int(port) > 65535:
-        raise ValueError(f"want ADDRESS:PORT such as 127.0.0.1:4434, got {text!r}")
+    """``127.0.0.1:4434``, ``[::1]:4434``, or ``:4434`` for every address of this machine.
+
+    The last one has an empty host: both families. ``0.0.0.0`` is IPv4 only and ``[::]`` IPv6 only.
+    """
+    host, port = _split(text, f"want ADDRESS:PORT such as 127.0.0.1:4434, got {text!r}")
     try:
-        return str(ip_address(host or "0.0.0.0")), int(port)
+        return str(ip_address(host)) if host else "", port
     except ValueError:
         raise ValueError(
             f"want an IP address and a port such as 127.0.0.1:4434, got {text!r}"
         ) from None
 
 
+def parse_endpoint(text: str, default_port: int) -> Address:
+    """Where others reach something: a host name or an IP address, ``:PORT`` behind it or not."""
+    wanted = f"want HOST or HOST:PORT such as node.example.com:{default_port}, got {text!r}"
+    bare = ":" not in text or (text.startswith("[") and text.endswith("]"))
+    host, port = _split(f"{text}:{default_port}" if bare else text, wanted)
+    try:
+        return Invite(host, port, bytes(32)).host, port  # what an invite can name
+    except ValueError:
+        raise ValueError(wanted) from None
+
+
+def _split(text: str, wanted: str) -> Address:
+    """The two halves; `wanted` is what to say when they are not there."""
+    host, colon, port = text.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ValueError(f"want [ADDRESS]:PORT around an IPv6 address, got {text!r}")
+    if not colon or not (port.isascii() and port.isdigit()) or int(port) > 65535:
+        raise ValueError(wanted)
+    return host, int(port)
+
+
 def show_address(address: Address) -> str:
+    """An empty host, every address of both families, shows as ``:PORT``."""
     host, port = address[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def is_public(address: Address) -> bool:
-    """Whether strangers may reach a socket bound there: 0.0.0.0 and :: count as public."""
+    """Whether strangers may reach a socket bound there: every address counts as public."""
+    if not address[0]:
+        return True
     ip = ip_address(address[0])
     # is_private holds for 0.0.0.0 and for documentation ranges too: nobody is behind those
     return ip.is_unspecified or not (ip.is_private or ip.is_loopback or ip.is_link_local)
@@ -70,6 +99,36 @@ def is_public(address: Address) -> bool:
 
 def an_address(_instance: object, _field: Any, value: str) -> None:
     parse_address(value)
+
+
+def an_endpoint(default_port: int) -> Callable[[object, Any, str], None]:
+    """Empty, or what `parse_endpoint` reads."""
+
+    def check(_instance: object, _field: Any, value: str) -> None:
+        if value:
+            parse_endpoint(value, default_port)
+
+    return check
+
+
+def an_absolute_path(_instance: object, field: Any, value: str) -> None:
+    if value and not Path(value).is_absolute():
+        raise ValueError(f"{field.name!r} must be an absolute path: {value!r}")
+
+
+def one_of(*words: str) -> Callable[[object, Any, str], None]:
+    def check(_instance: object, field: Any, value: str) -> None:
+        if value not in words:
+            raise ValueError(f"{field.name!r} must be {' or '.join(map(repr, words))}: {value!r}")
+
+    return check
+
+
+def peer_lines(_instance: object, _field: Any, value: tuple[str, ...]) -> None:
+    for line in value:
+        if Invite.parse(line).token is not None:
+            # it would lie in a file that others may read, and be handed to every player
+            raise ValueError("a peer's line has no token: take `&token=...` out of it")
 
 
 def text_of(longest: int) -> Callable[[object, Any, str], None]:
@@ -92,25 +151,97 @@ class Node:
     region: str = setting(
         "unknown", 'Where it stands, in your own words, such as "eu-west".', text_of(64)
     )
+    state_dir: str = setting(
+        "",
+        "Directory for the node's key and its invites. Empty: what systemd gives, else"
+        " /var/lib/lightspeed for root and ~/.local/state/lightspeed-proxy for others. Needs a"
+        " restart.",
+        an_absolute_path,
+    )
+    peers: tuple[str, ...] = setting(
+        (),
+        "Other nodes of yours to tell players about: their invite lines without the token, such as"
+        ' ["lightspeed://node2.example.com:4433/?pin=...&name=node2"].',
+        peer_lines,
+    )
+
+
+@attrs.frozen(kw_only=True)
+class Control:
+    bind: str = setting(
+        f":{CONTROL_PORT}",
+        'UDP address that players register at (QUIC). ":4433" is every address of this machine,'
+        ' IPv4 and IPv6; "0.0.0.0:4433" is IPv4 only, "[::]:4433" IPv6 only. Needs a restart.',
+        an_address,
+    )
+    advertise: str = setting(
+        "",
+        "HOST or HOST:PORT that invites name, such as a DNS name or the public address of a router"
+        " in front. Empty: the address in `bind`, else a guess.",
+        an_endpoint(CONTROL_PORT),
+    )
+    certificate: str = setting(
+        "",
+        "PEM file with a certificate of your own (a chain may follow it), and `key`, the PEM file"
+        " with its private key. Read again on a reload. Invites pin the key: a new certificate for"
+        " the same key keeps them good. Both empty: the node makes its own once and keeps it.",
+        an_absolute_path,
+    )
+    key: str = setting("", "See `certificate`.", an_absolute_path)
+    h3: bool = setting(
+        False,
+        "Whether /health, /metrics and /nodes are answered over HTTP/3 on this port too, under the"
+        " rules of [http] allow.",
+    )
+
+    def __attrs_post_init__(self) -> None:
+        if bool(self.certificate) != bool(self.key):
+            there, missing = ("certificate", "key") if self.certificate else ("key", "certificate")
+            raise ValueError(f"{there!r} is set and {missing!r} is not: set both or neither")
+
+    @property
+    def address(self) -> Address:
+        return parse_address(self.bind)
+
+    @property
+    def advertised(self) -> Address | None:
+        """Host and port for invites; None when only a guess can tell."""
+        host, port = self.address
+        if self.advertise:
+            return parse_endpoint(self.advertise, port or CONTROL_PORT)
+        return None if not host or ip_address(host).is_unspecified else (host, port)
 
 
 @attrs.frozen(kw_only=True)
 class Data:
     bind: str = setting(
-        "0.0.0.0:4434", "UDP address that players' tunnels come to. Needs a restart.", an_address
+        f":{DATA_PORT}",
+        "UDP address that players' tunnels come to, written like [control] bind. Needs a restart.",
+        an_address,
+    )
+    advertise: str = setting(
+        "",
+        "HOST:PORT that players send to if that is not `bind`, as behind a router that forwards"
+        " another port. Empty: the host of the invite and the port of `bind`.",
+        an_endpoint(DATA_PORT),
     )
 
     @property
     def address(self) -> Address:
         return parse_address(self.bind)
 
+    @property
+    def advertised(self) -> Address | None:
+        """Host and port to tell players; None for the control host and the port of `bind`."""
+        return parse_endpoint(self.advertise, DATA_PORT) if self.advertise else None
+
 
 @attrs.frozen(kw_only=True)
 class Http:
     bind: str = setting(
         "127.0.0.1:8080",
-        "TCP address of /health, /livez, /readyz, /metrics and /telemetry. Only this machine can"
-        " reach the default. Needs a restart.",
+        'TCP address of /health, /livez, /readyz, /metrics and /telemetry; ":8080" is every IPv4'
+        " address of this machine. Only this machine can reach the default. Needs a restart.",
         an_address,
     )
     allow: tuple[Network, ...] = setting(
@@ -121,7 +252,9 @@ class Http:
 
     @property
     def address(self) -> Address:
-        return parse_address(self.bind)
+        """``:8080`` is every IPv4 address here: what listens for browsers needs no more."""
+        host, port = parse_address(self.bind)
+        return host or "0.0.0.0", port
 
 
 @attrs.frozen(kw_only=True)
@@ -141,15 +274,37 @@ class Limits:
     max_bps_per_client: int = setting(
         1_000_000, "Bytes (not bits) a second from one player.", and_(ge(1), le(10_000_000_000))
     )
+    max_sessions_per_invite: int = setting(
+        4,
+        "Devices that may use one invite at once, unless the invite says another number.",
+        and_(ge(1), le(10_000)),
+    )
     idle_timeout_s: float = setting(
         300.0,
         "Seconds without a packet after which a session or a conversation is forgotten.",
         and_(ge(1.0), le(86_400.0)),
     )
+    resume_s: float = setting(
+        120.0,
+        "Seconds after its last sign of life for which a lost player may come back and find the"
+        " same conversations with the same outbound ports.",
+        and_(ge(0.0), le(86_400.0)),
+    )
 
 
 @attrs.frozen(kw_only=True)
 class Security:
+    legacy: str = setting(
+        "off",
+        'Header versions 1 and 2, which cannot be sealed: "off", or "registered" to take them from'
+        " the address that a player with an invite has registered from.",
+        one_of("off", "registered"),
+    )
+    rekey_s: float = setting(
+        7200.0,
+        "Seconds after which a session gets a new key. Nothing is lost by it.",
+        and_(ge(1.0), le(86_400.0)),
+    )
     max_amplification: float = setting(
         30.0,
         "Bytes of answers per byte sent above which answers are dropped.",
@@ -200,6 +355,7 @@ class Shutdown:
 @attrs.frozen(kw_only=True)
 class ProxyConfig:
     node: Node = attrs.field(factory=Node)
+    control: Control = attrs.field(factory=Control)
     data: Data = attrs.field(factory=Data)
     http: Http = attrs.field(factory=Http)
     limits: Limits = attrs.field(factory=Limits)
@@ -212,8 +368,10 @@ class Source:
     """Where the settings come from: a file (or none) and what the command line puts above it."""
 
     path: Path | None = None
+    control: str | None = None
     data: str | None = None
     http: str | None = None
+    state: str | None = None
 
     def read(self) -> ProxyConfig:
         """The effective settings; raises `ConfigError`."""
@@ -222,11 +380,16 @@ class Source:
     def parse(self, text: str) -> ProxyConfig:
         """The effective settings if this is what the file says; raises `ConfigError`."""
         config = parse(text, ProxyConfig, name=str(self.path))
+        node, control, data, http = config.node, config.control, config.data, config.http
+        if self.state is not None:
+            node = attrs.evolve(node, state_dir=self.state)
+        if self.control is not None:
+            control = attrs.evolve(control, bind=self.control)
         if self.data is not None:
-            config = attrs.evolve(config, data=Data(bind=self.data))
+            data = attrs.evolve(data, bind=self.data)
         if self.http is not None:
-            config = attrs.evolve(config, http=attrs.evolve(config.http, bind=self.http))
-        return config
+            http = attrs.evolve(http, bind=self.http)
+        return attrs.evolve(config, node=node, control=control, data=data, http=http)
 
 
 def default_file() -> str:

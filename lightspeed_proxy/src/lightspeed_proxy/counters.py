@@ -10,7 +10,16 @@ from typing import Final
 import attrs
 
 DROP_REASONS: Final = (
-    "closed",  # the node relays for nobody: neither --dev nor an invite
+    "closed",  # version 1 or 2, and this node has neither --dev nor `legacy`
+    "unregistered",  # version 1 or 2 from an address or with a token nobody registered
+    "unproven",  # the right token, but its port has not answered a HANDSHAKE yet
+    "session",  # a sealed packet of no session here
+    "forged",  # a sealed packet with a wrong tag
+    "replayed",  # a sealed packet that came before
+    "too-old",  # a sealed packet from behind the replay window
+    "future",  # a sealed packet too far ahead
+    "path",  # a path of a session that nobody opened
+    "fec-field",  # a sealed packet whose FEC field says nothing, or lies
     "short",  # fewer bytes than a header
     "version",  # a header version this node does not speak
     "malformed",  # FEC field with K of 0 or above 16, or cut off
@@ -54,6 +63,7 @@ class Counters:
     fec_recovered: int = 0
     fec_repair_sent: int = 0
     bans: int = 0
+    roams: int = 0  # a session's packets now come from another address
     batches: int = 0  # wake-ups of the uplink loop
     icmp_errors: int = 0  # the kernel reported an unreachable peer
     drops: dict[str, int] = attrs.field(factory=lambda: dict.fromkeys(DROP_REASONS, 0))

@@ -1,27 +1,38 @@
 """What the node answers over HTTP, to whom, and what it refuses.
 
 /health (and /), /livez and /readyz answer whoever reaches the port: they hold totals only.
-/metrics and /telemetry answer `[http] allow`, others get 403. Addresses are those of the
-connection; no header can claim another.
+/metrics and /telemetry answer `[http] allow`, others get 403. /sessions names players' addresses
+and answers only this machine, whatever is allowed. Addresses are those of the connection; no header
+can claim another.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
-from ipaddress import IPv6Address, ip_address
+from functools import partial
+from inspect import iscoroutinefunction
+from ipaddress import ip_address
 from typing import Any, Final
 
 import attrs
 import trio
 from lightspeed_protocol.errors import WireError
+from lightspeed_protocol.runtime.imports import postponed
 from lightspeed_protocol.telemetry import TelemetryEvent, check, parse
 from prometheus_client.exposition import choose_encoder
-from starlette.applications import Starlette
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route
+
+# Until Python 3.13 Starlette takes this one function from asyncio, a second event loop of 1.5 MB.
+with postponed("asyncio", iscoroutinefunction=iscoroutinefunction):
+    from starlette.applications import Starlette
+    from starlette.requests import ClientDisconnect, Request
+    from starlette.responses import JSONResponse, PlainTextResponse, Response
+    from starlette.routing import Route
 
 from . import __version__
+from .admission import Member
+from .config import show_address
+from .legacy_path import plain_host
 from .metrics import in_pieces, make_registry
 from .state import NodeState
 
@@ -52,7 +63,11 @@ def make_app(state: NodeState, inbox: trio.MemorySendChannel[TelemetryEvent]) ->
     async def telemetry(request: Request) -> Response:
         return await take_report(request, state, inbox)
 
-    guarded = _only_allowed(state)
+    async def sessions(_request: Request) -> Response:
+        return JSONResponse([session_fields(member, state) for member in members(state)])
+
+    guarded = _only(partial(is_allowed, state), "this address is not in [http] allow")
+    local = _only(is_loopback, "only this machine may ask for the sessions")
     app = Starlette(
         routes=[
             Route("/", health),
@@ -61,6 +76,7 @@ def make_app(state: NodeState, inbox: trio.MemorySendChannel[TelemetryEvent]) ->
             Route("/readyz", readyz),
             Route("/metrics", guarded(metrics)),
             Route("/telemetry", guarded(telemetry), methods=["POST"]),
+            Route("/sessions", local(sessions)),
         ]
     )
     app.router.redirect_slashes = False
@@ -83,6 +99,9 @@ def health_fields(state: NodeState) -> dict[str, Any]:
         "sessions_created": counters.sessions_created,
         # ours
         "open": state.dev,
+        "invites": state.admission.invites.usable(time.time()),
+        "registered": len(state.admission.members),
+        "control": control_fields(state),
         "max_connections": state.config.limits.max_clients,
         "flows": state.relay.flows,
         "drops": dict(counters.drops),
@@ -91,6 +110,51 @@ def health_fields(state: NodeState) -> dict[str, Any]:
             for name, task in state.tasks.items()
         },
     }
+
+
+def control_fields(state: NodeState) -> dict[str, Any]:
+    """What happened over QUIC, in totals."""
+    registrations = state.admission.counters
+    return {
+        "registrations": dict(registrations.results),
+        "ended": dict(registrations.ended),
+        "rekeys": registrations.rekeys,
+        **attrs.asdict(state.control),
+        "quic": {} if state.quic is None else attrs.asdict(state.quic),
+    }
+
+
+def members(state: NodeState) -> list[Member]:
+    return sorted(state.admission.members.values(), key=lambda member: member.since)
+
+
+def session_fields(member: Member, state: NodeState) -> dict[str, Any]:
+    """One registered session. Without a packet yet its address is where it registered from."""
+    now = state.clock()
+    session = member.session
+    address = member.host if session.client is None else show_host(session.client)
+    return {
+        "session": f"{member.lease.session_id:08x}",
+        "invite": member.lease.invite,
+        "address": address,
+        "connected": member.connection is not None,
+        "flows": len(session.flows) + sum(len(port.flows) for port in session.ports),
+        "packets_up": session.packets_up + sum(port.packets_up for port in session.ports),
+        "packets_down": session.packets_down + sum(port.packets_down for port in session.ports),
+        "age_s": round(now - member.since, 1),
+        "idle_s": round(now - member.last_heard, 1),
+        "client": printable(member.client),
+        "version": member.version,
+    }
+
+
+def show_host(address: tuple[Any, ...]) -> str:
+    return show_address((plain_host(address[0]), address[1]))
+
+
+def printable(text: str) -> str:
+    """What a client calls itself, fit for a terminal."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 async def take_report(
@@ -151,20 +215,22 @@ def _refusal(status: int, reason: str, *, close: bool = False) -> Response:
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-def _only_allowed(state: NodeState) -> Callable[[Handler], Handler]:
+def _only(permits: Callable[[str], bool], reason: str) -> Callable[[Handler], Handler]:
     def guard(handler: Handler) -> Handler:
         async def guarded(request: Request) -> Response:
-            if request.client is not None and is_allowed(state, request.client.host):
+            if request.client is not None and permits(request.client.host):
                 return await handler(request)
-            return _refusal(403, "this address is not in [http] allow")
+            return _refusal(403, reason)
 
         return guarded
 
     return guard
 
 
+def is_loopback(host: str) -> bool:
+    return ip_address(plain_host(host)).is_loopback
+
+
 def is_allowed(state: NodeState, host: str) -> bool:
-    address = ip_address(host)
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
+    address = ip_address(plain_host(host))
     return any(address in net for net in state.config.http.allow if net.version == address.version)

@@ -1,4 +1,7 @@
-"""Starts the node: settings, logs, sockets, then the task tree. Every refusal is one clear line."""
+"""Starts the node: settings, logs, identity, sockets, then the task tree.
+
+Every refusal is one clear line.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import attrs
@@ -16,11 +19,23 @@ from lightspeed_protocol.errors import ConfigError
 from lightspeed_protocol.runtime import daemon, logs
 from lightspeed_protocol.runtime.http import listen
 from lightspeed_protocol.runtime.systemd import Notifier
+from lightspeed_protocol.runtime.udp import open_socket
 
 from . import app
-from .config import Address, ProxyConfig, Source, is_public, show_address
+from .config import (
+    CONTROL_PORT,
+    DATA_PORT,
+    Address,
+    Control,
+    ProxyConfig,
+    Source,
+    is_public,
+    show_address,
+)
+from .credentials import FILE, InviteStore
+from .identity import load_identity, problems_of_identity
 from .memory import use_c_allocator
-from .relay import open_data_socket
+from .state_files import one_line, problem_with, state_dir
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +43,7 @@ FAILED, REFUSED, BAD_CONFIG = 1, 77, 78
 
 SPARE_FILES = 256  # descriptors the node needs besides one socket for each flow
 
-DEV_DATA = "127.0.0.1:4434"
+DEV_DATA = f"127.0.0.1:{DATA_PORT}"
 
 
 def main() -> None:
@@ -44,22 +59,23 @@ def run_node(
 ) -> int:
     """Run until stopped; the exit status."""
     logs.set_up(os.environ, style=log_style, level=log_level)
-    if dev and source.path is None and source.data is None:
-        source = attrs.evolve(source, data=DEV_DATA)  # an open node starts where strangers are not
     try:
+        source = dev_source(source) if dev else source
         config = source.read()
+        if dev and not force:
+            for bind in (config.data, config.control):
+                if is_public(bind.address):
+                    return _fail(REFUSED, _open_to_strangers(bind.bind))
+        identity = load_identity(config)
+        invites = InviteStore(state_dir(config, os.environ) / FILE)
+        invites.load()  # a list that cannot be read stops the start, as any setting does
     except ConfigError as exc:
         return _fail(BAD_CONFIG, str(exc))
-    if dev and not force and is_public(config.data.address):
-        return _fail(
-            REFUSED,
-            f"refused: --dev makes an open relay, and {config.data.bind} can be reached by"
-            f" strangers. Use --data {DEV_DATA} (or a private address), or --force if you mean it.",
-        )
     file_limit = raise_file_limit()
     with contextlib.ExitStack() as sockets:
         try:
             data = sockets.enter_context(_open_data(config))
+            control = sockets.enter_context(_open_control(config))
             http = sockets.enter_context(_open_http(config))
         except OSError as exc:
             return _fail(FAILED, str(exc))
@@ -71,17 +87,53 @@ def run_node(
             source=source,
             config=config,
             data=(data,),
+            control=control,
             http=http,
+            identity=identity,
+            invites=invites,
             dev=dev,
             notifier=Notifier.from_environment(os.environ),
         )
         return daemon.run(app.run, start)
 
 
-def problems_here(config: ProxyConfig) -> list[str]:
+def dev_source(source: Source) -> Source:
+    """With --dev a node starts where strangers are not, unless it was told where.
+
+    Registering happens beside the data port: on 4433, or on any free port if the data port is not
+    the usual one, since then several nodes may run here. Raises `ConfigError`.
+    """
+    if source.path is None and source.data is None:
+        source = attrs.evolve(source, data=DEV_DATA)
+    config = source.read()
+    if source.control is None and config.control.bind == Control().bind:
+        host, port = config.data.address
+        beside = (host, CONTROL_PORT if port == DATA_PORT else 0)
+        source = attrs.evolve(source, control=show_address(beside))
+    return source
+
+
+def _open_to_strangers(bind: str) -> str:
+    return (
+        f"refused: --dev makes an open relay, and {bind} can be reached by strangers. Use --data"
+        f" {DEV_DATA} (or a private address), and --control likewise if you set it, or --force if"
+        " you mean it."
+    )
+
+
+def problems_here(
+    config: ProxyConfig, environ: Mapping[str, str] = os.environ, *, warn: Callable[[str], None]
+) -> list[str]:
     """What would keep a node with these settings from running on this machine, in words."""
-    problems: list[str] = []
-    for opener in (_open_data, _open_http):
+    problems = problems_of_identity(config, environ, warn)
+    try:
+        directory = state_dir(config, environ)
+        InviteStore(directory / FILE).load()
+        problem = problem_with(directory)
+        problems += [] if problem is None else [problem]
+    except ConfigError as exc:
+        problems.append(one_line(exc))
+    for opener in (_open_data, _open_control, _open_http):
         try:
             opener(config).close()
         except OSError as exc:
@@ -133,7 +185,12 @@ else:
 
 def _open_data(config: ProxyConfig) -> socket.socket:
     address = config.data.address
-    return _explained("UDP", "data", address, partial(open_data_socket, address))
+    return _explained("UDP", "data", address, partial(open_socket, address))
+
+
+def _open_control(config: ProxyConfig) -> socket.socket:
+    address = config.control.address
+    return _explained("UDP", "control", address, partial(open_socket, address))
 
 
 def _open_http(config: ProxyConfig) -> socket.socket:

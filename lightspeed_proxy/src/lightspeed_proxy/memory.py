@@ -1,4 +1,4 @@
-"""Gives memory back once a crowd has left.
+"""Gives memory back once a crowd has left, and collects garbage only while nobody plays.
 
 CPython's own allocator returns a megabyte only when nothing at all in it is alive, and the few
 numbers that a node keeps changing are spread over what a crowd has filled: after some rounds of
@@ -11,8 +11,14 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from typing import Final
+
+import trio
+
+LOOK_S: Final = 10.0
+QUIET_S: Final = 2.0  # without a game packet
+NEVER: Final = 1 << 30
 
 ALLOCATOR: Final = {
     "PYTHONMALLOC": "malloc",
@@ -29,6 +35,28 @@ def wanted_environment(environ: MutableMapping[str, str]) -> bool:
         return False
     environ.update(ALLOCATOR)
     return True
+
+
+async def run_collector(
+    last_traffic: Callable[[], float],
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Never returns. Full collections wait until no game packet has passed for `QUIET_S`.
+
+    One looks at every object there is: 90 ms in a node with 600 control connections, and so long
+    no packet would move. Those of young objects go on; they take well under a millisecond.
+    """
+    before = gc.get_threshold()
+    gc.set_threshold(before[0], before[1], NEVER)
+    task_status.started()
+    try:
+        while True:
+            await trio.sleep(LOOK_S)
+            if trio.current_time() - last_traffic() >= QUIET_S:
+                gc.collect()
+    finally:
+        gc.set_threshold(*before)
 
 
 if sys.platform == "linux":

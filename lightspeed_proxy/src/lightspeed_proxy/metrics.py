@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import copy
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from time import time
 from typing import Any, Final
 
 import attrs
@@ -37,6 +38,7 @@ SIMPLE_COUNTERS = {
     "flows_created": "Game conversations opened.",
     "flows_closed": "Game conversations ended.",
     "bans": "Players refused for a while.",
+    "roams": "Times a session went on from another address.",
     "batches": "Wake-ups of the loop that reads the data socket.",
     "icmp_errors": "Errors the network reported about packets sent earlier.",
 }
@@ -94,6 +96,8 @@ class NodeCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         yield from self._node()
         yield from self._traffic()
+        yield from self._tasks()
+        yield from self._players()
         yield from self._control()
         yield from self._reports()
 
@@ -150,7 +154,7 @@ class NodeCollector(Collector):
         for field, (name, about) in FEC_COUNTERS.items():
             yield CounterMetricFamily(f"lightspeed_{name}", about, getattr(counters, field))
 
-    def _control(self) -> Iterator[Metric]:
+    def _tasks(self) -> Iterator[Metric]:
         state = self._state
         running = GaugeMetricFamily(
             "lightspeed_task_running", "0 while a task waits to start again.", labels=["task"]
@@ -176,6 +180,50 @@ class NodeCollector(Collector):
         connections.add_metric(["refused"], state.http.refused)
         connections.add_metric(["failed"], state.http.failed)
         yield connections
+
+    def _players(self) -> Iterator[Metric]:
+        state, admission = self._state, self._state.admission
+        yield GaugeMetricFamily(
+            "lightspeed_invites", "Invites that let somebody in.", admission.invites.usable(time())
+        )
+        members = admission.members.values()
+        sealed = sum(member.sealed for member in members)
+        ports = sum(len(member.session.ports) for member in members)
+        sessions = GaugeMetricFamily(
+            "lightspeed_sessions", "Sessions by how they came to be.", labels=["kind"]
+        )
+        sessions.add_metric(["sealed"], sealed)
+        sessions.add_metric(["legacy"], len(members) - sealed)
+        sessions.add_metric(["open"], max(0, state.relay.sessions - sealed - ports))
+        yield sessions
+        counters = admission.counters
+        yield _by_label(
+            "lightspeed_registrations", "What came of a Register.", "result", counters.results
+        )
+        yield _by_label(
+            "lightspeed_registered_ended", "How registered sessions end.", "why", counters.ended
+        )
+        yield CounterMetricFamily("lightspeed_rekeys", "Session keys replaced.", counters.rekeys)
+
+    def _control(self) -> Iterator[Metric]:
+        state = self._state
+        yield _by_label(
+            "lightspeed_control_events",
+            "What was asked over QUIC, besides registering.",
+            "event",
+            attrs.asdict(state.control),
+        )
+        if state.quic is None:
+            return
+        counts = flat(attrs.asdict(state.quic))
+        unproven = {"in": counts.pop("unproven_bytes_in"), "out": counts.pop("unproven_bytes_out")}
+        yield _by_label(
+            "lightspeed_quic_unproven_bytes",
+            "Of and to addresses that had not proved that they hear.",
+            "direction",
+            unproven,
+        )
+        yield _by_label("lightspeed_quic_events", "What the QUIC port saw.", "event", counts)
 
     def _reports(self) -> Iterator[Metric]:
         counts = self._state.telemetry
@@ -207,3 +255,21 @@ class NodeCollector(Collector):
             latency.add_metric([game, country, "99"], cell.p99_s)
             jitter.add_metric([game, country], cell.jitter_s)
         yield from (reports, latency, jitter)
+
+
+def _by_label(name: str, about: str, label: str, counts: Mapping[str, int]) -> Metric:
+    family = CounterMetricFamily(name, about, labels=[label])
+    for value, count in counts.items():
+        family.add_metric([value], count)
+    return family
+
+
+def flat(counts: Mapping[str, Any]) -> dict[str, int]:
+    """Counters within counters as one level: `dropped` of `full` is `dropped-full`."""
+    found: dict[str, int] = {}
+    for name, value in counts.items():
+        if isinstance(value, Mapping):
+            found.update({f"{name}-{inner}": count for inner, count in flat(value).items()})
+        else:
+            found[name] = value
+    return found

@@ -1,8 +1,9 @@
 """Who is being carried where: sessions, their flows, and when each ends.
 
-A session is one client; in header versions 1 and 2 that is one outer address and port, so two
-players behind one NAT are two sessions. A flow is one game conversation of a session and owns
-one outbound socket for its whole life: its port is what the game server knows the player by.
+A registered session is found by its id in every sealed packet, never by its source address:
+that may change at any time. A session of header versions 1 and 2 is one outer address and
+port. A flow is one game conversation of a session and owns one outbound socket for its whole
+life: its port is what the game server knows the player by.
 """
 
 from __future__ import annotations
@@ -10,38 +11,72 @@ from __future__ import annotations
 import heapq
 import math
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from ipaddress import IPv4Network, IPv6Network
 from itertools import count
-from typing import Final
+from typing import Any, Final
 
 import attrs
 from lightspeed_protocol.endpoint import Endpoint
+from lightspeed_protocol.seal import SealedEnd
+from lightspeed_protocol.sealed_flow import SealedFlow
 from lightspeed_protocol.sequence import SequenceWindow
 
 from .abuse import Opened
-from .rate_limit import Meter
+from .rate_limit import Meter, Rates
 
-Address = tuple[str, int]
+Address = tuple[Any, ...]  # as the socket gives it: host and port, for IPv6 two fields more
 
 DEAD_WORTH_SWEEPING: Final = 64  # closed flows still waiting in the heap
+
+
+@attrs.frozen(kw_only=True)
+class Lease:
+    """What a client that has registered may do, and how its packets are known.
+
+    With `key` (16 bytes) its packets are sealed. Without, they are of version 1 or 2 and must
+    come from `host` and carry `token`. Empty `destinations` leaves the node's policy alone.
+    """
+
+    invite: str
+    session_id: int
+    key: bytes | None
+    token: int = 0
+    host: str = ""
+    rates: Rates | None = None  # of this client alone; None: the node's
+    destinations: tuple[IPv4Network | IPv6Network, ...] = ()
 
 
 @attrs.define(eq=False)
 class Session:
     """`data` is the node's socket that hears this client and must speak to it.
 
-    The two sums are wire bytes, IP and UDP headers included; the packet path keeps them.
+    `client` is None until the first packet of a registered session has come. The two sums are
+    wire bytes, IP and UDP headers included; the packet path keeps them.
     """
 
-    client: Address
-    data: socket.socket
+    client: Address | None
+    data: socket.socket | None
     up: Meter
     down: Meter
     opened: Opened
+    lease: Lease | None = None  # None: an open node's
+    end: SealedEnd | None = None  # None: versions 1 and 2
+    token: int = -1  # that its version 1 and 2 packets must carry; -1 for any
+    opened_at: float = 0.0
+    last_heard: float = 0.0
+    packets_up: int = 0
+    packets_down: int = 0
     bytes_up: int = 0
     bytes_down: int = 0
-    flows: dict[bytes, Flow] = attrs.field(factory=dict)  # by bytes 8-19 of its packets
+    flows: dict[bytes, Flow] = attrs.field(factory=dict)  # by the addresses of its packets
     latest: Flow | None = None  # the flow last used: nearly always the next one too
+    ports: list[Session] = attrs.field(factory=list)  # of a registered version 1 or 2 client
+    on_end: Callable[[Session, str], object] | None = None  # told when the data plane ends it
+
+    @property
+    def id(self) -> int:
+        return 0 if self.lease is None else self.lease.session_id
 
 
 @attrs.define(eq=False)
@@ -51,9 +86,10 @@ class Flow:
     session: Session
     key: bytes
     sock: socket.socket
-    endpoint: Endpoint
-    window: SequenceWindow  # of `endpoint`
     last_up: float  # when the client last sent on it
+    endpoint: Endpoint | None = None  # versions 1 and 2
+    window: SequenceWindow | None = None  # of `endpoint`
+    sealed: SealedFlow | None = None  # versions 8 and 9
 
 
 @attrs.define(eq=False)
@@ -61,35 +97,74 @@ class Sessions:
     """The bounded tables. Whoever removes a flow closes its socket."""
 
     idle_timeout_s: float
-    by_client: dict[Address, Session] = attrs.field(factory=dict)
+    by_client: dict[Address, Session] = attrs.field(factory=dict)  # versions 1 and 2
+    by_id: dict[bytes, Session] = attrs.field(factory=dict)  # sealed, by the id's 4 bytes
+    registered: dict[tuple[str, int], Session] = attrs.field(factory=dict)  # by host and token
     by_descriptor: dict[int, Flow] = attrs.field(factory=dict)
     _expiries: list[tuple[float, int, Flow]] = attrs.field(factory=list)  # a heap
     _numbers: Iterator[int] = attrs.field(factory=count)
     _dead: int = 0  # entries of the heap whose flow has been removed
 
     def __len__(self) -> int:
-        return len(self.by_client)
+        return len(self.by_client) + len(self.by_id)
+
+    def enrol(self, session: Session) -> None:
+        """Enter a session that has registered; it stays until `dismiss`, flows or not."""
+        lease = session.lease
+        assert lease is not None
+        if session.end is None:
+            self.registered[lease.host, lease.token] = session
+        else:
+            self.by_id[session.end.sealer.session] = session
+
+    def dismiss(self, session: Session) -> None:
+        """Forget a registered session, whose flows have been removed."""
+        lease = session.lease
+        if lease is not None and session.end is None:
+            self.registered.pop((lease.host, lease.token), None)
+        elif session.end is not None:
+            self.by_id.pop(session.end.sealer.session, None)
+
+    def clear(self) -> None:
+        """Forget every session, once all flows have been removed."""
+        for table in (self.by_client, self.by_id, self.registered):
+            table.clear()
+
+    def find(self, session_id: int) -> Session | None:
+        """The registered session of this id."""
+        sealed = self.by_id.get(session_id.to_bytes(4, "big"))
+        if sealed is not None:
+            return sealed
+        return next((each for each in self.registered.values() if each.id == session_id), None)
 
     def add(self, flow: Flow) -> None:
-        """Enter a new flow, and its session if that is new as well."""
+        """Enter a new flow, and the session of an address if that is new as well."""
         session = flow.session
-        self.by_client[session.client] = session
+        if session.end is None and session.client is not None:
+            self.by_client[session.client] = session
         session.flows[flow.key] = session.latest = flow
         self.by_descriptor[flow.sock.fileno()] = flow
         self._schedule(flow)
 
     def remove(self, flow: Flow) -> None:
-        """Take a flow out; a session that has lost its last flow goes with it."""
+        """Take a flow out; the session of an address goes with its last one."""
         session = flow.session
         del session.flows[flow.key]
         del self.by_descriptor[flow.sock.fileno()]
         if session.latest is flow:
             session.latest = None
-        if not session.flows:
+        if not session.flows and session.end is None and session.client is not None:
             del self.by_client[session.client]
+            self._leave_root(session)
         self._dead += 1
         if self._dead > DEAD_WORTH_SWEEPING and self._dead * 2 > len(self._expiries):
             self.reschedule()
+
+    def _leave_root(self, session: Session) -> None:
+        lease = session.lease
+        root = None if lease is None else self.registered.get((lease.host, lease.token))
+        if root is not None and session in root.ports:
+            root.ports.remove(session)
 
     def next_deadline(self) -> float:
         """When `expired` next has something to look at; `math.inf` for never."""

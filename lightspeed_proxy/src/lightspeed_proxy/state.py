@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import attrs
 from lightspeed_protocol.runtime.http import HttpCounters
 
+from .admission import Admission
 from .config import ProxyConfig
 from .counters import Counters
 from .telemetry import TelemetryCells
@@ -35,6 +36,21 @@ class TelemetryCounters:
 
 
 @attrs.define(eq=False)
+class ControlCounters:
+    """What is asked over QUIC, besides registering."""
+
+    requests: int = 0
+    malformed: int = 0  # a stream that holds no message
+    unexpected: int = 0  # a message that no client sends
+    too_often: int = 0  # above what one connection may ask
+    crowded_out: int = 0  # connections closed unregistered, to make room
+    probes: int = 0
+    probes_unanswered: int = 0
+    h3_requests: int = 0
+    h3_refused: int = 0  # malformed, too large or too many
+
+
+@attrs.define(eq=False)
 class TaskFigures:
     state: TaskState = "running"
     restarts: int = 0
@@ -45,6 +61,7 @@ class NodeState:
     config: ProxyConfig
     counters: Counters
     relay: DataPlane
+    admission: Admission
     dev: bool
     clock: Callable[[], float]  # seconds, monotonic
     started: float
@@ -53,6 +70,11 @@ class NodeState:
     cells: TelemetryCells = attrs.field(factory=TelemetryCells)
     telemetry: TelemetryCounters = attrs.field(factory=TelemetryCounters)
     http: HttpCounters = attrs.field(factory=HttpCounters)
+    control: ControlCounters = attrs.field(factory=ControlCounters)
+    quic: Any = None  # runtime.quic_server.QuicCounters once QUIC is imported: plain ints
+    data_port: int = 0  # of the sockets, not what the settings say
+    control_port: int = 0
+    pin: bytes = b""  # of the node's public key, as invites name it
     reloads: int = 0
     reloads_failed: int = 0
 

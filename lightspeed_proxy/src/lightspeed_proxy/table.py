@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import attrs
 from lightspeed_protocol.endpoint import INDEX, K
 from lightspeed_protocol.errors import WireError
+from lightspeed_protocol.fec.window import Plan
 from lightspeed_protocol.header import (
     ADDRESSES,
     FRAGMENT,
@@ -23,23 +24,44 @@ from lightspeed_protocol.header import (
     microseconds,
 )
 from lightspeed_protocol.runtime.udp import LARGEST_BYTES
+from lightspeed_protocol.seal import (
+    ADDRESSES6,
+    FEC_FIELD,
+    FEC_FIELD6,
+    REPAIR,
+    SEALED6_BYTES,
+    SEALED_BYTES,
+    SESSION,
+    SESSION6,
+    VERSION_SEALED,
+    VERSION_SEALED6,
+)
 
 from .abuse import DATAGRAM_OVERHEAD, amplifies
 from .config import Security
 from .counters import Counters
-from .sessions import Flow, Session, Sessions
-
-Address = tuple[str, int]
-Punt = tuple[bytes, Address]
+from .sessions import Address, Flow, Session, Sessions
 
 BATCH: Final = 64  # datagrams per wake-up, so one busy socket cannot starve the rest
 FEW: Final = 4  # sockets ready at once that are still worth reading until empty
-LARGEST_ANSWER: Final = LARGEST_BYTES - 4  # leaves room for the FEC field
 
 # The first byte of a data packet: version 1 or 2; the reserved FRAGMENT flag changes nothing.
 PLAIN: Final = VERSION_PLAIN << 4
 FEC: Final = VERSION_FEC << 4
 DATA: Final = frozenset({PLAIN, PLAIN | FRAGMENT, FEC, FEC | FRAGMENT})
+SEALED: Final = VERSION_SEALED << 4
+SEALED6: Final = VERSION_SEALED6 << 4
+
+LARGEST_ANSWER: Final = LARGEST_BYTES - 4  # leaves room for what a repair packet adds
+NONE: Final[list[bytes]] = []
+
+
+class Punt(NamedTuple):
+    """A packet for the slow path; one with a session has proved to be that session's."""
+
+    datagram: bytes
+    source: Address
+    session: Session | None = None
 
 
 class FlowTable(Protocol):
@@ -76,27 +98,37 @@ class PythonFlowTable:
             except OSError:
                 counters.icmp_errors += 1  # the answer to something sent to a client now gone
                 continue
-            session = by_client.get(source)
             size = len(datagram)
+            if size and datagram[0] >= SEALED:
+                if size > LARGEST_BYTES:
+                    drops["oversized"] += 1
+                elif (punt := self._take_sealed(data, datagram, source, now)) is not None:
+                    punts.append(punt)
+                continue
+            session = by_client.get(source)
             if session is None or size > LARGEST_BYTES:
-                punts.append((datagram, source))
+                punts.append(Punt(datagram, source))
+                continue
+            if session.token >= 0 and datagram[1] != session.token:
+                drops["unregistered"] += 1
                 continue
             flow = session.latest
             if flow is None or flow.key != datagram[ADDRESSES]:
                 flow = session.latest = session.flows.get(datagram[ADDRESSES])
             if flow is None:
-                punts.append((datagram, source))
+                punts.append(Punt(datagram, source))
             elif datagram[0] != PLAIN or size == HEADER_BYTES:
                 if datagram[0] in DATA:
                     self.carry_up(flow, datagram, now)
                 else:
-                    punts.append((datagram, source))
+                    punts.append(Punt(datagram, source))
             elif (reason := session.up.admit(size, now)) is not None:
                 drops[reason] += 1
-            elif not flow.window.accept(datagram[2] << 8 | datagram[3]):
+            elif flow.window is None or not flow.window.accept(datagram[2] << 8 | datagram[3]):
                 drops["duplicate"] += 1
             else:
-                flow.last_up = now
+                flow.last_up = session.last_heard = now
+                session.packets_up += 1
                 session.bytes_up += size + DATAGRAM_OVERHEAD
                 try:
                     flow.sock.send(datagram[HEADER_BYTES:])
@@ -125,6 +157,7 @@ class PythonFlowTable:
             drops[reason] += 1
             return
         endpoint = flow.endpoint
+        assert endpoint is not None
         try:
             payloads = endpoint.unwrap(datagram)
         except WireError as error:
@@ -134,16 +167,95 @@ class PythonFlowTable:
             if endpoint.encoder is None:
                 endpoint.answer_with_fec(datagram[K])
             self._count_fec(datagram, len(payloads))
-        flow.last_up = self.last_traffic = now
-        session.bytes_up += len(datagram) + DATAGRAM_OVERHEAD
+        self._deliver(flow, payloads, len(datagram), now)
+
+    def _deliver(self, flow: Flow, payloads: list[bytes], size: int, now: float) -> None:
+        """What one tunnel packet of `size` bytes held or recovered, to the game server."""
+        counters, session = self.counters, flow.session
+        flow.last_up = session.last_heard = self.last_traffic = now
+        session.packets_up += 1
+        session.bytes_up += size + DATAGRAM_OVERHEAD
         for payload in payloads:
             try:
                 flow.sock.send(payload)
             except OSError:
-                drops["unsent"] += 1
+                counters.drops["unsent"] += 1
             else:
                 counters.packets_up += 1
                 counters.bytes_up += len(payload)
+
+    def _take_sealed(
+        self, data: socket.socket, datagram: bytes, source: Address, now: float
+    ) -> Punt | None:
+        """One packet of version 8 or 9: prove it, then carry it or hand it to the slow path."""
+        first = datagram[0]
+        drops = self.counters.drops
+        if first < SEALED6:
+            size, id_at, key_at = SEALED_BYTES, SESSION, ADDRESSES
+        elif first < SEALED6 + 16:
+            size, id_at, key_at = SEALED6_BYTES, SESSION6, ADDRESSES6
+        else:
+            drops["version"] += 1
+            return None
+        if len(datagram) < size:
+            drops["short"] += 1
+            return None
+        session = self.sessions.by_id.get(datagram[id_at])
+        if session is None or session.end is None:
+            drops["session"] += 1
+            return None
+        opener = session.end.opener
+        try:
+            opener.open(datagram, size, now)
+        except WireError as error:
+            drops[error.reason] += 1
+            return None
+        if datagram[1]:
+            drops["path"] += 1
+            return None
+        if opener.newest and (session.client != source or session.data is not data):
+            # The newest packet says where its sender is; an older one may be a late copy.
+            self.counters.roams += session.client is not None
+            session.client, session.data = source, data
+        session.last_heard = now
+        key = datagram[key_at]
+        flow = session.latest
+        if flow is None or flow.key != key:
+            flow = session.flows.get(key)
+            if flow is None or first & ~REPAIR & 15:
+                return Punt(datagram, source, session)
+            session.latest = flow
+        elif first & ~REPAIR & 15:
+            return Punt(datagram, source, session)
+        if (reason := session.up.admit(len(datagram), now)) is not None:
+            drops[reason] += 1
+        else:
+            self.carry_sealed(flow, datagram, now)
+        return None
+
+    def carry_sealed(self, flow: Flow, datagram: bytes, now: float) -> None:
+        """An authentic and admitted packet of a known flow, and what it recovers."""
+        sealed = flow.sealed
+        assert sealed is not None
+        first = datagram[0]
+        size, field_at = (
+            (SEALED_BYTES, FEC_FIELD) if first < SEALED6 else (SEALED6_BYTES, FEC_FIELD6)
+        )
+        flags, field = first & 15, datagram[field_at]
+        recovered = sealed.recovered
+        try:
+            payloads = sealed.take(flags, field, datagram[size:])
+        except WireError as error:
+            self.counters.drops[error.reason] += 1
+            return
+        if flags:
+            self.counters.fec_repair += 1
+            if sealed.encoder.plan is None and not field[0] & 0x30:
+                sealed.encoder.plan = Plan.xor(field[1])  # answered as the client protects
+        elif sealed.decoder is not None and sealed.decoder.repairs:
+            self.counters.fec_source += 1
+        self.counters.fec_recovered += sealed.recovered - recovered
+        self._deliver(flow, payloads, len(datagram), now)
 
     def drain_down(self, ready: Sequence[int], now: float) -> None:
         by_descriptor = self.sessions.by_descriptor
@@ -159,7 +271,11 @@ class PythonFlowTable:
             flow = by_descriptor.get(descriptor)
             if flow is None:
                 continue  # closed while this batch was on its way
-            session, endpoint = flow.session, flow.endpoint
+            session, endpoint, sealed = flow.session, flow.endpoint, flow.sealed
+            to, data = session.client, session.data
+            if to is None or data is None:
+                continue  # never: a flow begins with a packet from somewhere
+            header = HEADER_BYTES if sealed is None else sealed.header_bytes
             recv = flow.sock.recv
             for _ in range(burst):
                 try:
@@ -169,9 +285,9 @@ class PythonFlowTable:
                 except OSError:
                     counters.icmp_errors += 1  # nobody listens at the game server's port
                     continue
-                size = len(payload) + HEADER_BYTES
-                if not HEADER_BYTES < size <= LARGEST_ANSWER:
-                    drops["empty" if size == HEADER_BYTES else "oversized"] += 1
+                size = len(payload) + header
+                if not header < size <= LARGEST_ANSWER:
+                    drops["empty" if size == header else "oversized"] += 1
                     continue
                 if (reason := session.down.admit(size, now)) is not None:
                     drops[reason] += 1
@@ -182,20 +298,22 @@ class PythonFlowTable:
                     drops["amplification"] += 1
                     continue
                 session.bytes_down = answered
-                if endpoint.encoder is None:
-                    repair = None
-                    source = endpoint.wrap_plain(payload, timestamp_us)
+                if sealed is not None:
+                    source, *repairs = sealed.wrap(payload, timestamp_us)
+                elif endpoint is None or endpoint.encoder is None:
+                    repairs = NONE
+                    source = b"" if endpoint is None else endpoint.wrap_plain(payload, timestamp_us)
                 else:
-                    source, *rest = endpoint.wrap(payload, timestamp_us)
-                    repair = rest[0] if rest else None
+                    source, *repairs = endpoint.wrap(payload, timestamp_us)
                 try:
-                    session.data.sendto(source, session.client)
+                    data.sendto(source, to)
                 except OSError:
                     drops["unsent"] += 1
                 else:
                     packets += 1
+                    session.packets_down += 1
                     total += len(source)
-                if repair is not None:
+                for repair in repairs:
                     self._send_repair(session, repair, now)
         if packets:
             counters.packets_down += packets
@@ -209,6 +327,8 @@ class PythonFlowTable:
         if session.down.admit(size, now) is not None or amplifies(
             answered, session.bytes_up, self.security
         ):
+            return
+        if session.data is None or session.client is None:
             return
         session.bytes_down = answered
         try:
