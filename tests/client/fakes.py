@@ -28,6 +28,7 @@ class FakeNet:
     """Delivers at once; `broken` hosts hear nothing and cannot be heard."""
 
     broken: set[str] = attrs.field(factory=set)
+    dead: set[Address] = attrs.field(factory=set)  # sockets whose way is lost, as by a NAT
     taken: set[Address] = attrs.field(factory=set)  # ports of other programs
     no_ipv6: bool = False
     seen: list[tuple[bytes, Address]] = attrs.field(factory=list)  # all that was sent, and where
@@ -47,7 +48,8 @@ class FakeNet:
 
     def carry(self, payload: bytes, source: Address, to: Address) -> None:
         self.seen.append((payload, to))
-        if source[0] not in self.broken and to[0] not in self.broken and to in self.ports:
+        lost = {source[0], to[0]} & self.broken or {source, to} & self.dead
+        if not lost and to in self.ports:
             self.ports[to].put(payload, source)
 
 
@@ -58,6 +60,7 @@ class FakePort:
     net: FakeNet
     address: Address
     unsent: int = 0
+    refuses: bool = False  # the system sends nothing
     _send: trio.MemorySendChannel[tuple[bytes, Address]] = attrs.field(init=False)
     _inbox: trio.MemoryReceiveChannel[tuple[bytes, Address]] = attrs.field(init=False)
 
@@ -68,6 +71,9 @@ class FakePort:
         self._send.send_nowait((payload, source))
 
     def send(self, payload: bytes, to: Address) -> bool:
+        if self.refuses:
+            self.unsent += 1
+            return False
         self.net.carry(payload, self.address, to)
         return True
 
@@ -90,8 +96,8 @@ class FakePort:
 
     def close(self) -> None:
         self.net.ports.pop(self.address, None)
+        self._inbox.close()  # first: a waiting reader is told that its socket was closed
         self._send.close()
-        self._inbox.close()
 
     def __enter__(self) -> Self:
         return self

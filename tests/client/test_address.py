@@ -42,17 +42,9 @@ def test_what_is_no_address_is_refused_with_a_reason(text: str) -> None:
         parse_address(text, default_port=4434)
 
 
-@pytest.mark.parametrize("text", ["[::1]:27960", "[::1]", "::1", "2001:db8::5", "[fe80::1]:5"])
-def test_an_ipv6_game_server_is_refused_with_the_reason(text: str) -> None:
-    with pytest.raises(ValueError, match=r"names IPv4 servers only: use its IPv4 address"):
-        parse_address(text, ipv4_only=True)
-
-
-@pytest.mark.parametrize("text", ["[::1", "a:b:c", "[host]:1", "host", ""])
-def test_no_error_about_a_game_server_advises_ipv6(text: str) -> None:
-    with pytest.raises(ValueError, match=r"\S") as caught:
-        parse_address(text, ipv4_only=True)
-    assert "[IPv6]:port" not in str(caught.value)
+async def test_an_ipv6_game_server_is_refused_where_only_ipv4_can_be_carried() -> None:
+    with pytest.raises(Unresolved, match=r"names IPv4 servers only: use its IPv4 address"):
+        await resolve(("2001:db8::5", 1), ipv4_only=True, what="game server")
 
 
 def test_a_missing_port_is_named_where_there_is_no_usual_one() -> None:

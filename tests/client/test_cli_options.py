@@ -1,11 +1,28 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 import pytest
-from lightspeed_client.cli_options import Fec, HostPort, pick_node, pick_server, run_checks
+from lightspeed_client.cli_options import Fec, HostPort, pick_server, pick_way, run_checks
 from lightspeed_client.modes.checks import Check, failed, passed
+from lightspeed_client.nodes import add
+from lightspeed_client.paths import nodes_file
+from lightspeed_protocol.invite import Invite
+
+from .commands import use_home
 
 CONTEXT = click.Context(click.Command("x"))
+
+
+@pytest.fixture(autouse=True)
+def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_home(tmp_path, monkeypatch)
+
+
+def save(name: str, number: int = 1) -> None:
+    invite = Invite("192.0.2.1", 4433, bytes((number,)) * 32, bytes(32), name)
+    add(nodes_file(), invite)
 
 
 def test_addresses_convert_and_fail_as_usage() -> None:
@@ -22,18 +39,47 @@ def test_fec_stays_as_written() -> None:
         Fec().convert("auto", None, None)
 
 
-def test_the_command_line_wins_over_the_settings() -> None:
-    assert pick_node(CONTEXT, ("192.0.2.1", 1), "192.0.2.2") == ("192.0.2.1", 1)
-    assert pick_node(CONTEXT, None, "192.0.2.2") == ("192.0.2.2", 4434)
+def test_the_command_line_wins_over_the_settings_and_those_over_the_node_book() -> None:
+    save("home")
+    assert pick_way(CONTEXT, None, ("192.0.2.1", 1), "192.0.2.2") == ("192.0.2.1", 1)
+    assert pick_way(CONTEXT, None, None, "192.0.2.2") == ("192.0.2.2", 4434)
+    for configured in ("192.0.2.2", ""):
+        way = pick_way(CONTEXT, "home", None, configured)
+        assert isinstance(way, list)
+        assert [node.name for node in way] == ["home"]
     assert pick_server(CONTEXT, ("192.0.2.1", 1), "192.0.2.2:5") == ("192.0.2.1", 1)
     assert pick_server(CONTEXT, None, "192.0.2.2:5") == ("192.0.2.2", 5)
 
 
-def test_without_either_the_remedy_is_named() -> None:
-    with pytest.raises(click.UsageError, match=r"config set node\.address"):
-        pick_node(CONTEXT, None, "")
+def test_without_a_word_it_is_the_node_book() -> None:
+    save("home")
+    save("work", 2)
+    way = pick_way(CONTEXT, None, None, "")
+    assert isinstance(way, list)
+    assert [node.name for node in way] == ["home", "work"]
+
+
+def test_without_any_the_remedy_is_named() -> None:
+    with pytest.raises(click.UsageError, match=r"lightspeed add INVITE.*config set node\.address"):
+        pick_way(CONTEXT, None, None, "")
     with pytest.raises(click.UsageError, match=r"config set redirect\.server"):
         pick_server(CONTEXT, None, "")
+
+
+def test_a_node_that_is_not_in_the_book_is_named_with_what_was_meant() -> None:
+    save("home")
+    with pytest.raises(click.UsageError, match="did you mean home"):
+        pick_way(CONTEXT, "hom", None, "")
+    with pytest.raises(click.UsageError, match="not both"):
+        pick_way(CONTEXT, "home", ("192.0.2.1", 1), "")
+
+
+def test_only_an_invited_node_carries_to_ipv6_servers() -> None:
+    six = ("2001:db8::5", 1)
+    save("home")
+    assert pick_server(CONTEXT, six, "", pick_way(CONTEXT, None, None, "")) == six
+    with pytest.raises(click.UsageError, match="IPv4 servers only"):
+        pick_server(CONTEXT, six, "", ("192.0.2.1", 4434))
 
 
 @pytest.mark.parametrize("as_json", [False, True])

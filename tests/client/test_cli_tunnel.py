@@ -21,15 +21,10 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("args", "says"),
     [
-        ("redirect --server [::1]:27960 --proxy 192.0.2.1", "names IPv4 servers only"),
-        ("test --server ::1 --proxy 192.0.2.1", "names IPv4 servers only"),
-        ("redirect --server nowhere --proxy 192.0.2.1", "port is missing"),
-        ("redirect --server 192.0.2.5:1 --proxy 192.0.2.1 --fec xor:1", "want off or xor:K"),
-        ("redirect --server 192.0.2.5:1 --proxy 192.0.2.1 --local-port 99999", "65535"),
-        ("redirect --server 192.0.2.5:1", "config set node.address"),
-        ("redirect --proxy 192.0.2.1", "config set redirect.server"),
+        ("test --server [::1]:5 --proxy 192.0.2.1", "names IPv4 servers only"),
         ("probe", "config set node.address"),
         ("probe", "give NODES"),
+        ("probe 192.0.2.1 --node home", "not both"),
         ("test --server 192.0.2.5:1 --proxy 192.0.2.1 --game openarna", "did you mean openarena?"),
         ("probe 192.0.2.1:0", "1 to 65535"),
         ("test --server 192.0.2.5:1 --proxy 192.0.2.1 --game tetris", "lightspeed games"),

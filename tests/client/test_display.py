@@ -14,10 +14,11 @@ from lightspeed_client.display import (
     Route,
     one_line,
     pick_view,
+    session_words,
     table,
     write_now,
 )
-from lightspeed_client.figures import Figures
+from lightspeed_client.figures import ControlState, Figures
 from lightspeed_client.flows import FlowTable
 from lightspeed_client.gauges import Gauges
 from lightspeed_protocol.keepalive import Prober
@@ -105,3 +106,33 @@ def test_a_closed_pipe_is_an_os_error_for_the_caller() -> None:
     os.close(reader)
     with os.fdopen(writer, "w") as out, pytest.raises(BrokenPipeError):
         write_now(out, "text")
+
+
+def test_what_to_do_in_the_game_is_shown_where_it_is_known() -> None:
+    how = "open the console and type: connect 127.0.0.1:27960"
+    out = io.StringIO()
+    PlainView(out).begin(attrs.evolve(ROUTE, how=how))
+    assert how in out.getvalue()
+    console = Console(file=io.StringIO(), width=120)
+    console.print(table(FIGURES, attrs.evolve(ROUTE, how=how)))
+    assert isinstance(console.file, io.StringIO)
+    assert how in console.file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("control", "session", "words"),
+    [
+        ("registered", "00001b59", "00001b59 at the node"),
+        ("connecting", "00001b59", "connecting; session 00001b59 goes on meanwhile"),
+        ("connecting", None, "connecting"),
+        ("refused", None, "refused"),
+    ],
+)
+def test_the_session_at_an_invited_node_is_shown(
+    control: ControlState, session: str | None, words: str
+) -> None:
+    assert session_words(at(1, control=control, session=session)) == words
+    console = Console(file=io.StringIO(), width=120)
+    console.print(table(at(1, control=control, session=session), ROUTE))
+    assert isinstance(console.file, io.StringIO)
+    assert words in console.file.getvalue()

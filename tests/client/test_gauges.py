@@ -88,8 +88,9 @@ def test_up_loss_stays_a_share(round_trip: float, down: float) -> None:
 
 def test_overhead_counts_headers_repair_and_keepalives_against_game_bytes() -> None:
     sent = Tally(game_bytes_out=1000, tunnel_bytes_out=1240)
-    assert overhead(sent, keepalives=3) == pytest.approx((240 + 60) / 1000)
-    assert overhead(Tally(tunnel_bytes_out=20), keepalives=3) is None
+    assert overhead(sent, keepalives=3, keepalive_bytes=20) == pytest.approx((240 + 60) / 1000)
+    assert overhead(sent, keepalives=3, keepalive_bytes=38) == pytest.approx((240 + 114) / 1000)
+    assert overhead(Tally(tunnel_bytes_out=20), keepalives=3, keepalive_bytes=20) is None
 
 
 def test_shares_are_clamped() -> None:

@@ -20,16 +20,13 @@ class Unresolved(OSError):
     """A name has no address (now). The text says what to do; trying again may help."""
 
 
-def parse_address(
-    text: str, *, default_port: int | None = None, ipv4_only: bool = False
-) -> Address:
+def parse_address(text: str, *, default_port: int | None = None) -> Address:
     """Split "host:port", "[::1]:4434", "::1" or "host"; the host stays as written.
 
     Raises `ValueError` with the remedy. Without `default_port` the port must be there.
-    `ipv4_only` is for game servers: the tunnel's header has room for IPv4 only.
     """
     text = text.strip()
-    form = "host:port" if ipv4_only else "host:port or [IPv6]:port"
+    form = "host:port or [IPv6]:port"
     port_text: str | None
     if text.startswith("["):
         host, bracket, rest = text[1:].partition("]")
@@ -45,8 +42,6 @@ def parse_address(
     else:
         host, colon, rest = text.partition(":")
         port_text = rest if colon else None
-    if ipv4_only and _is_ipv6(host):
-        raise ValueError(_only_ipv4(host))
     if not host or any(character.isspace() or character in "/@?#" for character in host):
         raise ValueError(f"want host:port, for example 192.0.2.1:{NODE_PORT}, got {text!r}")
     if port_text is None:
@@ -83,7 +78,7 @@ async def resolve(address: Address, *, ipv4_only: bool, what: str) -> Address:
     host, port = address
     family = socket.AF_INET if ipv4_only else socket.AF_UNSPEC
     if ipv4_only and _is_ipv6(host):
-        raise Unresolved(_only_ipv4(host))
+        raise Unresolved(only_ipv4(host))
     try:
         found = await trio.socket.getaddrinfo(host, port, family=family, type=socket.SOCK_DGRAM)
     except (OSError, UnicodeError) as exc:
@@ -109,8 +104,12 @@ def has_route(address: Address) -> bool:
     return True
 
 
-def _only_ipv4(host: str) -> str:
-    return f"{host} is IPv6, but the tunnel's header names IPv4 servers only: use its IPv4 address"
+def only_ipv4(host: str) -> str:
+    """What to say about an IPv6 game server and a node without an invite."""
+    return (
+        f"{host} is IPv6, but the open tunnel's header names IPv4 servers only: use its IPv4"
+        " address, or a node with an invite"
+    )
 
 
 def _is_ipv6(host: str) -> bool:

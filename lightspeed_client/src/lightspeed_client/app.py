@@ -2,10 +2,11 @@
 
     open_redirect
     └ sockets: 127.0.0.1:port, [::1]:port
-      └ tunnel nursery    run_path (names, keepalive answers), run_timers, one downlink a flow
+      └ tunnel nursery    the tunnel (keepalives, what the node sends), run_timers,
+        │                 with an invite: the control session
         └ source nursery  run_listener for each local socket           stops first
-Leaving it: the source stops, every flow says FIN, then the tunnel closes. A cancelled or
-failing body says FIN too, but waits for nothing.
+Leaving it: the source stops, the tunnel says FIN, the control session says goodbye, then both
+close. A cancelled or failing body says FIN too, but waits for nothing.
 """
 
 from __future__ import annotations
@@ -20,18 +21,31 @@ from typing import Final
 import attrs
 import trio
 from attrs.validators import ge, in_, le, optional
+from lightspeed_protocol.errors import Refused
+from lightspeed_protocol.header import HEADER_BYTES
 from lightspeed_protocol.keepalive import Prober
 from lightspeed_protocol.runtime.udp import UdpPort, open_socket
 
-from .address import NODE_PORT, Address, parse_address
+from .address import NODE_PORT, Address, only_ipv4, parse_address, write_address
+from .control import ControlSession
+from .control_link import Connect, connect
 from .flows import MAX_FLOWS, FlowTable
 from .gauges import Gauges
-from .redirect import OwnedPort, Redirect
+from .lookups import Lookup
+from .nodes import KnownNode
+from .open_tunnel import OpenTunnel
+from .pulse import Pulse
+from .redirect import Redirect
+from .resume import Keeper, Memory
+from .sealed_tunnel import KEEPALIVE_BYTES, SealedTunnel
+from .session import Grant
+from .tunnel import OwnedPort, Tunnel
 
 log = logging.getLogger(__name__)
 
 FREE_PORT_TRIES: Final = 20
 FIRST_LOOKUP_S: Final = 2.0  # then carrying begins whenever DNS has answered
+FIRST_SESSION_S: Final = 3.0  # the same for the node's grant; a refusal usually comes within
 
 
 class PortInUse(OSError):
@@ -39,10 +53,10 @@ class PortInUse(OSError):
 
 
 def _server(value: Address | str) -> Address:
-    return parse_address(value, ipv4_only=True) if isinstance(value, str) else value
+    return parse_address(value) if isinstance(value, str) else value
 
 
-def _node(value: Address | str) -> Address:
+def _node(value: Address | KnownNode | str) -> Address | KnownNode:
     return parse_address(value, default_port=NODE_PORT) if isinstance(value, str) else value
 
 
@@ -50,11 +64,12 @@ def _node(value: Address | str) -> Address:
 class RedirectSettings:
     """`server` and `node` are (host, port) or "host:port"; hosts may be names.
 
-    `local_port` 0 takes a free one. `fec_k` None sends version 1, unprotected.
+    A `KnownNode` is one from the node book: its tunnel is sealed, and only it carries IPv6
+    servers. `local_port` 0 takes a free one. `fec_k` None sends no repair packets.
     """
 
     server: Address = attrs.field(converter=_server)
-    node: Address = attrs.field(converter=_node)
+    node: Address | KnownNode = attrs.field(converter=_node)
     local_port: int = attrs.field(default=0, validator=[ge(0), le(65535)])
     fec_k: int | None = attrs.field(default=None, validator=optional(in_(range(2, 17))))
     keepalive_s: float = attrs.field(default=0.25, validator=[ge(0.05), le(5.0)])
@@ -62,47 +77,123 @@ class RedirectSettings:
     max_flows: int = attrs.field(default=MAX_FLOWS, validator=ge(1))
     watched: bool = False  # probe at full rate even while nobody plays
 
+    def __attrs_post_init__(self) -> None:
+        if not isinstance(self.node, KnownNode) and ":" in self.server[0]:
+            raise ValueError(only_ipv4(self.server[0]))
+
+    @property
+    def node_name(self) -> str:
+        """As the player knows it: the name in the node book, or the address."""
+        return self.node.name if isinstance(self.node, KnownNode) else write_address(self.node)
+
 
 @asynccontextmanager
 async def open_redirect(
-    settings: RedirectSettings, *, bind: Callable[[Address], OwnedPort] = UdpPort.bind
+    settings: RedirectSettings,
+    *,
+    bind: Callable[[Address], OwnedPort] = UdpPort.bind,
+    connect: Connect = connect,
+    keeper: Keeper | None = None,
 ) -> AsyncIterator[Redirect]:
     """Carry until the body is left.
 
-    Raises `PortInUse`. Names that do not resolve and nodes that do not answer are no errors
-    here: they show in the figures, and carrying begins when they are there.
+    Raises `PortInUse`, and `Refused` when the node refuses for good at the start. Names that do
+    not resolve and nodes that do not answer are no errors here: they show in the figures, and
+    carrying begins when they are there. `keeper` is where the session's resume secret is kept.
     """
     now = trio.current_time()
+    sealed = isinstance(settings.node, KnownNode)
     with ExitStack() as sockets:
         listeners = open_listeners(settings.local_port, bind, sockets)
         table = FlowTable(
             fec_k=settings.fec_k, idle_s=settings.idle_s, max_flows=settings.max_flows
         )
         prober = Prober(settings.keepalive_s, now)
-        async with trio.open_nursery() as tunnel:
+        gauges = Gauges(table, prober, now, KEEPALIVE_BYTES if sealed else HEADER_BYTES)
+        pulse = Pulse(prober, gauges.node, settings.keepalive_s, settings.watched)
+        server = Lookup(settings.server, "game server", ipv4_only=not sealed)
+        refusal: Refused | None = None
+        async with trio.open_nursery() as nursery:
+            control: ControlSession | None = None
+            tunnel: Tunnel
+            names = [server]
+            if isinstance(settings.node, KnownNode):
+                tunnel, control = make_sealed(
+                    settings.node, bind, connect, keeper or Memory(), table, pulse
+                )
+            else:
+                names.append(Lookup(settings.node, "node"))
+                tunnel = OpenTunnel(
+                    lookup=names[1], bind=bind, nursery=nursery, table=table, pulse=pulse
+                )
             redirect = Redirect(
-                wanted_server=settings.server,
-                wanted_node=settings.node,
+                node_name=settings.node_name,
                 listeners=list(listeners),
-                bind=bind,
-                nursery=tunnel,
                 table=table,
-                prober=prober,
-                gauges=Gauges(table, prober, now),
-                probe_s=settings.keepalive_s,
-                watched=settings.watched,
+                gauges=gauges,
+                tunnel=tunnel,
+                server_lookup=server,
+                control=control,
             )
             with trio.move_on_after(FIRST_LOOKUP_S):
-                await redirect.look_up()
-            tunnel.start_soon(redirect.run_path)
-            tunnel.start_soon(redirect.run_timers)
-            async with trio.open_nursery() as source:
-                for port in listeners:
-                    source.start_soon(redirect.run_listener, port)
-                yield redirect
-                source.cancel_scope.cancel("redirect mode ends")
-            await redirect.finish()
-            tunnel.cancel_scope.cancel("redirect mode ends")
+                for name in names:
+                    await name.try_once()
+            nursery.start_soon(server.until_found)
+            nursery.start_soon(tunnel.run)
+            nursery.start_soon(redirect.run_timers)
+            if control is not None:
+                nursery.start_soon(control.run)
+                with trio.move_on_after(FIRST_SESSION_S):
+                    await control.settled.wait()
+                refusal = control.refusal
+            if refusal is None:
+                async with trio.open_nursery() as source:
+                    for port in listeners:
+                        source.start_soon(redirect.run_listener, port)
+                    yield redirect
+                    source.cancel_scope.cancel("redirect mode ends")
+                await redirect.finish()
+            nursery.cancel_scope.cancel("redirect mode ends")
+        if refusal is not None:
+            raise refusal  # here, so that no nursery wraps it
+
+
+def make_sealed(
+    node: KnownNode,
+    bind: Callable[[Address], OwnedPort],
+    connect: Connect,
+    keeper: Keeper,
+    table: FlowTable,
+    pulse: Pulse,
+) -> tuple[SealedTunnel, ControlSession]:
+    """The tunnel to an invited node, and the session that gives it its keys."""
+
+    def grant(granted: Grant, data: Address) -> None:
+        tunnel.use(
+            granted.session_id,
+            granted.key,
+            data,
+            repair=granted.repair,
+            largest_bytes=granted.largest_bytes,
+            ipv6_inside=granted.ipv6_inside,
+        )
+
+    control = ControlSession(
+        node=node,
+        connect=connect,
+        keeper=keeper,
+        on_grant=grant,
+        on_rekey=lambda key: tunnel.rekey(key),
+        on_farewell=lambda: tunnel.node_left(),
+    )
+    tunnel = SealedTunnel(
+        name=node.name,
+        bind=bind,
+        table=table,
+        pulse=pulse,
+        control=control,
+    )
+    return tunnel, control
 
 
 def pick_local_port(wanted: int, server_port: int) -> int:

@@ -14,14 +14,18 @@ import click
 from . import __version__
 
 _MODULES: Final = {
+    "add": ".cli_nodes",
     "config": ".cli_local",
     "demo": ".lab.cli",
     "doctor": ".cli_local",
     "games": ".cli_local",
     "lab": ".lab.cli",
     "live-test": ".cli_tunnel",
+    "nodes": ".cli_nodes",
+    "play": ".cli_play",
     "probe": ".cli_tunnel",
-    "redirect": ".cli_tunnel",
+    "redirect": ".cli_play",
+    "remove": ".cli_nodes",
     "report": ".cli_local",
     "status": ".cli_local",
     "test": ".cli_tunnel",

@@ -30,11 +30,13 @@ SDR_NOTE: Final = "uses Valve's own relays: the gain is uncertain, so measure it
 def doctor(ctx: click.Context, as_json: bool) -> None:
     """Check whether this machine is fit to run the client."""
     from .modes.doctor import examine
-    from .paths import state_dir
+    from .paths import nodes_file, state_dir
 
     path, must_exist = settings_file(ctx)
     run_checks(
-        lambda tell: examine(path, must_exist=must_exist, state=state_dir(), tell=tell),
+        lambda tell: examine(
+            path, must_exist=must_exist, state=state_dir(), tell=tell, book=nodes_file()
+        ),
         as_json=as_json,
     )
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
 
 import click
 
-from .address import NODE_PORT, Address, parse_address
+from .address import NODE_PORT, Address, only_ipv4, parse_address
 from .echo import say
 from .fec_choice import parse_fec
 
@@ -17,16 +17,19 @@ if TYPE_CHECKING:
     from .config import ClientConfig
     from .games import Game, Games
     from .modes.checks import Check
+    from .nodes import KnownNode
+
+# An open node, or invited ones of which the nearest is to be found.
+Way: TypeAlias = "Address | list[KnownNode]"
 
 
 class HostPort(click.ParamType[Address]):
-    """host:port, and [IPv6]:port for nodes; the port may be left out where there is a usual one."""
+    """host:port or [IPv6]:port; the port may be left out where there is a usual one."""
 
     name = "HOST:PORT"
 
-    def __init__(self, default_port: int | None = None, *, ipv4_only: bool = False) -> None:
+    def __init__(self, default_port: int | None = None) -> None:
         self.default_port = default_port
-        self.ipv4_only = ipv4_only
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -34,7 +37,7 @@ class HostPort(click.ParamType[Address]):
         if isinstance(value, tuple):
             return value
         try:
-            return parse_address(value, default_port=self.default_port, ipv4_only=self.ipv4_only)
+            return parse_address(value, default_port=self.default_port)
         except ValueError as exc:
             self.fail(str(exc), param, ctx)
 
@@ -52,7 +55,7 @@ class Fec(click.ParamType[str]):
         return str(value)
 
 
-SERVER: Final = HostPort(ipv4_only=True)
+SERVER: Final = HostPort()
 NODE: Final = HostPort(NODE_PORT)
 
 
@@ -90,37 +93,96 @@ def read_settings(ctx: click.Context) -> ClientConfig:
     return read(path, must_exist=must_exist)
 
 
-def pick_node(
-    ctx: click.Context, given: Address | None, configured: str, *, how: str = "--proxy HOST:PORT"
-) -> Address:
-    """`how`: what the command itself takes a node by."""
-    if given is not None:
-        return given
+def pick_way(
+    ctx: click.Context,
+    name: str | None,
+    proxy: Address | None,
+    configured: str,
+    *,
+    how: str = "--proxy HOST:PORT uses",
+) -> Way:
+    """The node to use: --node, --proxy, the settings' node.address, or what the node book has.
+
+    With several in the book and none named, all of them: `choosing.settle` finds the nearest.
+    `how`: what the command itself takes an open node by.
+    """
+    if name is not None and proxy is not None:
+        raise click.UsageError("give --node or --proxy, not both", ctx)
+    if proxy is not None:
+        return proxy
+    if name is not None:
+        return [find_node(ctx, name)]
     if configured:
         return parse_address(configured, default_port=NODE_PORT)
-    raise click.UsageError(
-        f"no node: give {how}, or set one with `lightspeed config set node.address HOST:PORT`",
-        ctx,
-    )
+    book = read_nodes()
+    if not book:
+        raise click.UsageError(
+            f"no node: `lightspeed add INVITE` adds the one you were invited to; {how} an open one,"
+            " and `lightspeed config set node.address HOST:PORT` saves that",
+            ctx,
+        )
+    return book
 
 
-def pick_server(ctx: click.Context, given: Address | None, configured: str) -> Address:
-    if given is not None:
-        return given
-    if configured:
-        return parse_address(configured, ipv4_only=True)
-    raise click.UsageError(
-        "no game server: give --server HOST:PORT, or set one with"
-        " `lightspeed config set redirect.server HOST:PORT`",
-        ctx,
-    )
+def read_nodes() -> list[KnownNode]:
+    from .nodes import read_book
+    from .paths import nodes_file
+
+    return read_book(nodes_file())
+
+
+def find_node(ctx: click.Context, name: str) -> KnownNode:
+    """From the node book; a usage error with near matches when it is not there."""
+    import difflib
+
+    book = {node.name: node for node in read_nodes()}
+    if name in book:
+        return book[name]
+    near = difflib.get_close_matches(name, book, n=3)
+    meant = f"did you mean {' or '.join(near)}? " if near else ""
+    raise click.UsageError(f"no node {name!r}: {meant}`lightspeed nodes` lists yours", ctx)
+
+
+def pick_server(
+    ctx: click.Context, given: Address | None, configured: str, way: Way | None = None
+) -> Address:
+    """`way`: through an open node only IPv4 servers can be reached."""
+    if given is None and not configured:
+        raise click.UsageError(
+            "no game server: give --server HOST:PORT, or set one with"
+            " `lightspeed config set redirect.server HOST:PORT`",
+            ctx,
+        )
+    server = parse_address(configured) if given is None else given
+    if isinstance(way, tuple) and ":" in server[0]:
+        raise click.UsageError(only_ipv4(server[0]), ctx)
+    return server
+
+
+async def settle_aloud(way: Way) -> Address | KnownNode:
+    """The node to use; when it was chosen among several, stderr says which and why."""
+    from .modes.choosing import settle
+
+    node, why = await settle(way)
+    if why is not None:
+        click.echo(why, err=True)
+    return node
 
 
 server_option = click.option(
-    "--server", type=SERVER, help="The game server: a name or an IPv4 address."
+    "--server", type=SERVER, help="The game server: a name or an address, and its port."
 )
 proxy_option = click.option(
-    "--proxy", type=NODE, help=f"The node to go through; its port is {NODE_PORT} if left out."
+    "--proxy",
+    type=NODE,
+    help=f"An open node to go through, without an invite; its port is {NODE_PORT} if left out.",
+)
+node_option = click.option(
+    "--node",
+    "node_name",
+    metavar="NAME",
+    help="The node to go through, by its name in `lightspeed nodes`; left out: the only one"
+    " there, else the nearest.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 

@@ -1,8 +1,10 @@
-"""Commands that use a node: redirect, probe, test, live-test."""
+"""Commands that try a node: probe, test, live-test."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,89 +14,61 @@ from .cli_options import (
     Fec,
     find_game,
     json_option,
-    pick_node,
+    node_option,
     pick_server,
+    pick_way,
     proxy_option,
     read_games,
     read_settings,
     run_checks,
     server_option,
-    set_up_logs,
+    settle_aloud,
 )
 from .echo import say
 from .fec_choice import parse_fec
 
-
-@click.command()
-@server_option
-@proxy_option
-@click.option(
-    "--local-port",
-    type=click.IntRange(0, 65535),
-    help="Where the game is to connect on this machine. 0 or none: the server's port number"
-    " if it is free here, else any.",
-)
-@click.option("--fec", type=Fec(), help="Loss repair: off, or one repair packet per K (2-16).")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a second, a final one last.")
-@click.pass_context
-def redirect(
-    ctx: click.Context,
-    server: Address | None,
-    proxy: Address | None,
-    local_port: int | None,
-    fec: str | None,
-    as_json: bool,
-) -> None:
-    """Carry a game that you point at this machine.
-
-    Start it, then connect the game to 127.0.0.1 and the port it shows.
-    """
-    from lightspeed_protocol.runtime import daemon
-
-    from .app import RedirectSettings, pick_local_port
-    from .display import pick_view
-    from .modes import redirect_mode
-    from .paths import state_dir
-
-    config = read_settings(ctx)
-    where = pick_server(ctx, server, config.redirect.server)
-    settings = RedirectSettings(
-        server=where,
-        node=pick_node(ctx, proxy, config.node.address),
-        local_port=pick_local_port(
-            config.redirect.local_port if local_port is None else local_port, where[1]
-        ),
-        fec_k=parse_fec(fec or config.tunnel.fec),
-        keepalive_s=config.tunnel.keepalive_ms / 1000,
-        idle_s=config.tunnel.idle_timeout_s,
-        watched=True,
-    )
-    set_up_logs()
-    session = redirect_mode.Session(
-        view=pick_view(as_json=as_json), state_dir=state_dir(), keep=config.report.keep
-    )
-    sys.exit(daemon.run(redirect_mode.run, settings, session))
+if TYPE_CHECKING:
+    from .modes.checks import Check
+    from .nodes import KnownNode
 
 
 @click.command(short_help="Measure round trips to nodes.")
 @click.argument("nodes", nargs=-1, type=NODE)
+@node_option
 @click.option("--count", type=click.IntRange(1, 1000), default=10, help="Keepalives to each.")
 @json_option
 @click.pass_context
-def probe(ctx: click.Context, nodes: tuple[Address, ...], count: int, as_json: bool) -> None:
-    """Measure round trips to nodes with keepalives; without NODES, to yours."""
+def probe(
+    ctx: click.Context,
+    nodes: tuple[Address, ...],
+    node_name: str | None,
+    count: int,
+    as_json: bool,
+) -> None:
+    """Measure round trips to nodes with keepalives; without NODES, to yours.
+
+    NODES are open nodes by their address. Yours are asked over their control connection too.
+    """
     import json
 
     from lightspeed_protocol.runtime import daemon
 
     from .modes.proxy_probe import probe_all
 
+    if nodes and node_name is not None:
+        raise click.UsageError("give NODES or --node, not both", ctx)
+    known: list[KnownNode] = []
     if not nodes:
         configured = read_settings(ctx).node.address
-        nodes = (pick_node(ctx, None, configured, how="NODES, as in `lightspeed probe HOST`"),)
+        how = "give NODES, as in `lightspeed probe HOST`, to measure"
+        way = pick_way(ctx, node_name, None, configured, how=how)
+        if isinstance(way, list):
+            known = way
+        else:
+            nodes = (way,)
 
     async def measure() -> None:
-        results = await probe_all(list(nodes), count=count)
+        results = await probe_all([*nodes, *known], count=count)
         if as_json:
             say(json.dumps([result.to_json() for result in results]))
         else:
@@ -108,6 +82,7 @@ def probe(ctx: click.Context, nodes: tuple[Address, ...], count: int, as_json: b
 
 @click.command()
 @server_option
+@node_option
 @proxy_option
 @click.option("--fec", type=Fec(), default="off", show_default=True, help="off or xor:K.")
 @click.option("--game", "game_word", help="Ask in this game's way only (see `lightspeed games`).")
@@ -116,6 +91,7 @@ def probe(ctx: click.Context, nodes: tuple[Address, ...], count: int, as_json: b
 def test(
     ctx: click.Context,
     server: Address | None,
+    node_name: str | None,
     proxy: Address | None,
     fec: str,
     game_word: str | None,
@@ -131,16 +107,20 @@ def test(
         query = find_game(ctx, read_games(), game_word).query
         kinds = (query,)
         wanted = None if query == "none" else query  # no known protocol: any answer will do
-    settings = RedirectSettings(
-        server=pick_server(ctx, server, config.redirect.server),
-        node=pick_node(ctx, proxy, config.node.address),
-        fec_k=parse_fec(fec),
-    )
-    run_checks(lambda tell: run_test(settings, kinds, tell, wanted=wanted), as_json=as_json)
+    way = pick_way(ctx, node_name, proxy, config.node.address)
+    where = pick_server(ctx, server, config.redirect.server, way)
+
+    async def try_it(tell: Callable[[Check], object]) -> list[Check]:
+        node = await settle_aloud(way)
+        settings = RedirectSettings(server=where, node=node, fec_k=parse_fec(fec))
+        return await run_test(settings, kinds, tell, wanted=wanted)
+
+    run_checks(try_it, as_json=as_json)
 
 
 @click.command("live-test", short_help="Try every part of the tunnel; pass or fail each.")
 @server_option
+@node_option
 @proxy_option
 @click.option(
     "--echo",
@@ -150,7 +130,12 @@ def test(
 @json_option
 @click.pass_context
 def live_test(
-    ctx: click.Context, server: Address | None, proxy: Address | None, echo: bool, as_json: bool
+    ctx: click.Context,
+    server: Address | None,
+    node_name: str | None,
+    proxy: Address | None,
+    echo: bool,
+    as_json: bool,
 ) -> None:
     """Try every part of the tunnel against a node; pass or fail each."""
     from .app import RedirectSettings
@@ -159,8 +144,11 @@ def live_test(
     if echo and server is not None:
         raise click.UsageError("--echo brings its own server: leave --server out", ctx)
     config = read_settings(ctx)
-    settings = RedirectSettings(
-        server=("127.0.0.1", 9) if echo else pick_server(ctx, server, config.redirect.server),
-        node=pick_node(ctx, proxy, config.node.address),
-    )
-    run_checks(lambda tell: run_live_test(settings, echo=echo, tell=tell), as_json=as_json)
+    way = pick_way(ctx, node_name, proxy, config.node.address)
+    where = ("127.0.0.1", 9) if echo else pick_server(ctx, server, config.redirect.server, way)
+
+    async def try_it(tell: Callable[[Check], object]) -> list[Check]:
+        settings = RedirectSettings(server=where, node=await settle_aloud(way))
+        return await run_live_test(settings, echo=echo, tell=tell)
+
+    run_checks(try_it, as_json=as_json)

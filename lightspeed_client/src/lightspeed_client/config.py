@@ -22,7 +22,7 @@ from .paths import replace_file
 
 def _server_or_empty(_: object, __: attrs.Attribute[str], value: str) -> None:
     if value:
-        parse_address(value, ipv4_only=True)
+        parse_address(value)
 
 
 def _node_or_empty(_: object, __: attrs.Attribute[str], value: str) -> None:
@@ -70,8 +70,8 @@ DEFAULT_TEXT: Final = """\
 # `lightspeed config set KEY VALUE` changes a value and keeps the comments.
 
 [node]
-# The node to play through, "host" or "host:port"; the port is 4434 if left out.
-# Empty: give --proxy on the command line.
+# An open node to play through, "host" or "host:port"; the port is 4434 if left out.
+# Empty: the nodes you were invited to (`lightspeed nodes`), or --proxy on the command line.
 address = ""
 
 [tunnel]

@@ -42,6 +42,7 @@ class Route:
     server: str
     node: str
     fec: str
+    how: str = ""  # what the player does in a known game to connect it
 
 
 class View(Protocol):
@@ -110,11 +111,12 @@ class PlainView:
     _state: State | None = None
 
     def begin(self, route: Route) -> None:
-        write_now(
-            self.out,
-            f"point the game at {' or '.join(route.local)}; Ctrl-C ends\n"
-            f"game server {route.server}, node {route.node}, loss repair {route.fec}\n",
-        )
+        lines = [
+            f"point the game at {' or '.join(route.local)}; Ctrl-C ends",
+            *([route.how] if route.how else []),
+            f"game server {route.server}, node {route.node}, loss repair {route.fec}",
+        ]
+        write_now(self.out, "\n".join(lines) + "\n")
 
     def show(self, figures: Figures) -> None:
         due = self._shown_at is None or figures.elapsed_s - self._shown_at >= PLAIN_EVERY_S
@@ -175,7 +177,11 @@ def table(figures: Figures, route: Route) -> Table:
     grid.add_column()
     grid.add_row("state", Text(STATE_WORDS[figures.state], style="green" if good else "yellow"))
     grid.add_row("game connects to", " or ".join(route.local))
+    if route.how:
+        grid.add_row("", Text(route.how))
     grid.add_row("game server", Text(f"{route.server}  through the node {route.node}"))
+    if figures.control is not None:
+        grid.add_row("session", session_words(figures))
     grid.add_row(
         "round trip",
         f"{ms(figures.rtt_ms)}  best {ms(figures.rtt_min_ms)}  95 % {ms(figures.rtt_p95_ms)}"
@@ -203,6 +209,15 @@ def table(figures: Figures, route: Route) -> Table:
     if figures.notice:
         grid.add_row("note", Text(figures.notice, style="yellow"))
     return grid
+
+
+def session_words(figures: Figures) -> str:
+    """What the control connection to an invited node says."""
+    if figures.control == "registered":
+        return f"{figures.session} at the node"
+    if figures.control == "refused" or figures.session is None:
+        return str(figures.control)
+    return f"{figures.control}; session {figures.session} goes on meanwhile"
 
 
 def ms(value: float | None) -> str:

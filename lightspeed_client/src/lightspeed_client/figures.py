@@ -12,6 +12,7 @@ from cattrs.errors import BaseValidationError
 from lightspeed_protocol.runtime.config import make_converter
 
 State = Literal["starting", "carrying", "idle", "no-answer", "node-leaving"]
+ControlState = Literal["connecting", "registered", "refused"]  # of a node with an invite
 
 
 @attrs.frozen(kw_only=True)
@@ -51,6 +52,8 @@ class Figures:
     bytes_out_per_s: float | None
     bytes_in_per_s: float | None
     notice: str | None = None  # what the player should know or do now
+    control: ControlState | None = None  # None: a node without an invite
+    session: str | None = None  # granted by the node; as `lightspeed-proxy sessions` shows it
 
     def to_json(self) -> dict[str, Any]:
         """For `json.dumps`; rounded so that a line stays readable."""
@@ -92,6 +95,8 @@ class Totals:
     outages: int
     outage_s: float
     not_found: str = ""  # "game server" or "node": its name never led to an address
+    control: ControlState | None = None  # at the end; None: a node without an invite
+    session: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {name: _rounded(value) for name, value in attrs.asdict(self).items()}

@@ -13,7 +13,7 @@ from lightspeed_protocol.header import HEADER_BYTES
 from lightspeed_protocol.keepalive import Prober
 
 from .fec_choice import write_fec
-from .figures import Figures, Totals
+from .figures import ControlState, Figures, Totals
 from .flows import FlowTable, Tally
 from .node_state import CARRYING_S, NodeState
 
@@ -62,11 +62,11 @@ def up_loss(round_trip: float | None, down: float | None) -> float | None:
     return min(1.0, max(0.0, 1.0 - (1.0 - round_trip) / (1.0 - down)))
 
 
-def overhead(recent: Tally, keepalives: int) -> float | None:
+def overhead(recent: Tally, keepalives: int, keepalive_bytes: int) -> float | None:
     """See `Figures`; None without game bytes."""
     if recent.game_bytes_out <= 0:
         return None
-    tunnel = recent.tunnel_bytes_out + keepalives * HEADER_BYTES
+    tunnel = recent.tunnel_bytes_out + keepalives * keepalive_bytes
     return (tunnel - recent.game_bytes_out) / recent.game_bytes_out
 
 
@@ -99,13 +99,22 @@ class Gauges:
     table: FlowTable
     prober: Prober
     started_at: float
+    keepalive_bytes: int = HEADER_BYTES
     node: NodeState = attrs.field(factory=NodeState)
     meter: Meter = attrs.field(factory=Meter)
 
     def sample(self, now: float) -> None:
         self.meter.sample(now, self.table.tally())
 
-    def figures(self, now: float, *, strangers: int, notice: str | None) -> Figures:
+    def figures(
+        self,
+        now: float,
+        *,
+        strangers: int,
+        notice: str | None,
+        control: ControlState | None = None,
+        session: str | None = None,
+    ) -> Figures:
         tally = self.table.tally()
         recent = self.meter.since(now, tally, WINDOW_S)
         loss = down = after = None
@@ -124,18 +133,28 @@ class Gauges:
             repaired=tally.repaired,
             sent=tally.sent,
             received=tally.received,
-            overhead=overhead(tally, self.prober.sent),
+            overhead=overhead(tally, self.prober.sent, self.keepalive_bytes),
             duplicates=tally.duplicates,
             strangers=strangers,
             dropped=self.table.drops.total(),
             flows=len(self.table.flows),
             notice=notice,
+            control=control,
+            session=session,
             **round_trip(self.prober),
             **self._rates(now, tally),
         )
 
     def totals(
-        self, now: float, *, strangers: int, server: str, node: str, not_found: str = ""
+        self,
+        now: float,
+        *,
+        strangers: int,
+        server: str,
+        node: str,
+        not_found: str = "",
+        control: ControlState | None = None,
+        session: str | None = None,
     ) -> Totals:
         tally = self.table.tally()
         down, after = down_losses(tally)
@@ -154,7 +173,7 @@ class Gauges:
             game_bytes_in=tally.game_bytes_in,
             tunnel_bytes_out=tally.tunnel_bytes_out,
             tunnel_bytes_in=tally.tunnel_bytes_in,
-            overhead=overhead(tally, prober.sent),
+            overhead=overhead(tally, prober.sent, self.keepalive_bytes),
             keepalives_sent=prober.sent,
             keepalives_answered=prober.answers,
             loss=share(prober.lost, prober.lost + prober.answers),
@@ -170,6 +189,8 @@ class Gauges:
             outages=self.node.outages,
             outage_s=self.node.outage_s(now),
             not_found=not_found,
+            control=control,
+            session=session,
         )
 
     def _rates(self, now: float, tally: Tally) -> dict[str, float | None]:

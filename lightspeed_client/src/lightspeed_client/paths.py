@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
 import platformdirs
 
 APP = "lightspeed"
+ICACLS_S = 5.0
 
 
 def config_dir() -> Path:
@@ -24,6 +27,31 @@ def state_dir() -> Path:
 
 def config_file() -> Path:
     return config_dir() / "lightspeed.toml"
+
+
+def nodes_file() -> Path:
+    """The node book; beside the settings, because both are the player's own."""
+    return config_dir() / "nodes.toml"
+
+
+def make_private(path: Path, mode: int) -> None:
+    """Only this user may use it, as far as the file system knows users. Never fails.
+
+    On Windows the access list becomes one entry; what a program there inherits is private in the
+    user's own profile already, so trouble with the tool is no reason to stop.
+    """
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        if sys.platform == "win32":
+            user = os.environ.get("USERNAME", "")
+            rights = f"{user}:(OI)(CI)F" if path.is_dir() else f"{user}:F"
+            subprocess.run(
+                ["icacls", str(path), "/inheritance:r", "/grant:r", rights],
+                check=False,
+                capture_output=True,
+                timeout=ICACLS_S,
+            )
+        else:
+            path.chmod(mode)
 
 
 def try_writing(directory: Path, size: int) -> None:

@@ -36,12 +36,14 @@ def plain_words(totals: Totals) -> list[str]:
         lines.append(
             f"The node's name ({totals.node}) was not found, so nothing was carried. Check --proxy."
         )
+    elif totals.control is not None and totals.session is None:
+        lines.append(f"The node {totals.node} granted no session, so nothing was carried.")
     elif not totals.keepalives_sent:
         lines.append("The session was too short to ask the node anything.")
     elif not totals.keepalives_answered:
         lines.append(
             "The node never answered: nothing is known about the path. Its address is wrong,"
-            f" or {why_no_answer()}."
+            f" or {why_no_answer(invited=totals.control is not None)}."
         )
     else:
         lines.append(

@@ -8,9 +8,11 @@ def count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def why_no_answer(port: int | None = None) -> str:
+def why_no_answer(port: int | None = None, *, invited: bool = False) -> str:
     """Every reason a node may have for silence. A closed node drops keepalives too."""
     which = "its UDP port" if port is None else f"UDP port {port}"
+    if invited:
+        return f"it does not run there, or a firewall on the way closes {which}"
     return (
         f"it does not run there, or a firewall closes {which}, or it runs without --dev"
         ' and answers nobody (its `lightspeed-proxy status` then shows drops as "closed")'

@@ -8,8 +8,12 @@ import pytest
 import trio
 from lightspeed_client.config import ClientConfig, Node, RedirectConfig
 from lightspeed_client.modes import doctor
-from lightspeed_client.modes.checks import all_well
+from lightspeed_client.modes.checks import Check, all_well
+from lightspeed_client.nodes import add
+from lightspeed_protocol.invite import Invite
 from lightspeed_protocol.runtime.udp import UdpPort
+
+from ..sealed_node import PIN, TOKEN, SealedNode
 
 
 async def test_a_fit_machine_passes(tmp_path: Path) -> None:
@@ -102,3 +106,40 @@ async def test_a_name_that_is_not_found_fails(monkeypatch: pytest.MonkeyPatch) -
     checks = await doctor.check_node(ClientConfig(node=Node(address="node.example.com")))
     assert [check.verdict for check in checks] == ["fail"]
     assert "Temporary failure" in checks[0].detail
+
+
+async def test_the_node_book_is_checked_for_readers_and_each_node_for_its_key(
+    tmp_path: Path,
+) -> None:
+    book = tmp_path / "private" / "nodes.toml"
+    add(book, Invite("192.0.2.1", 4433, PIN, TOKEN, "home"))
+    add(book, Invite("192.0.2.1", 4433, bytes(32), TOKEN, "stranger"))
+    add(book, Invite("192.0.2.1", 4433, PIN, bytes(32), "expired"))
+
+    async def examine() -> dict[str, Check]:
+        checks = await doctor.examine(
+            tmp_path / "none.toml",
+            must_exist=False,
+            state=tmp_path,
+            tell=lambda _: None,
+            book=book,
+            connect=SealedNode().connect,
+        )
+        return {check.name: check for check in checks}
+
+    found = await examine()
+    assert found["node book"].verdict == "pass"
+    assert found["node home"].verdict == "pass"
+    assert "not the node of your invite" in found["node stranger"].detail
+    assert "does not know your invite" in found["node expired"].detail
+    assert "DNS and route" not in found
+    if sys.platform != "win32":
+        book.chmod(0o644)
+        assert "chmod 600" in (await examine())["node book"].detail
+    book.write_text("[[node]]")
+    assert (await examine())["node book"].verdict == "fail"
+
+
+def test_an_empty_book_is_no_failure(tmp_path: Path) -> None:
+    nodes, check = doctor.check_book(tmp_path / "none.toml")
+    assert (nodes, check.verdict) == ([], "skip")

@@ -5,11 +5,13 @@ import struct
 import pytest
 import trio
 from lightspeed_client.modes.proxy_probe import probe, probe_all, summary
+from lightspeed_protocol.extensions import RefusalCode
 from lightspeed_protocol.keepalive import Prober, SendProbe
 from lightspeed_protocol.runtime.udp import UdpPort
 from trio.testing import MockClock
 
 from ..fakes import FakeNode
+from ..sealed_node import HOME_NODE, SealedNode
 
 
 async def test_a_node_that_answers_is_measured(autojump_clock: MockClock) -> None:
@@ -75,3 +77,37 @@ def test_the_numbers_are_nearest_rank() -> None:
 
 def test_a_machine_without_a_way_out_is_told_from_a_silent_node() -> None:
     assert "check its network" in summary("n", Prober(0.1, 0.0), 4434, refused=True).line()
+
+
+async def test_an_invited_node_is_asked_on_both_its_ports(autojump_clock: MockClock) -> None:
+    node = SealedNode()
+    with UdpPort.bind(("127.0.0.1", 0)) as port:
+        node.data = port.address
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(node.serve, port)
+            found = await probe(HOME_NODE, count=5, connect=node.connect)
+            nursery.cancel_scope.cancel("test over")
+    assert (found.node, found.sent, found.answers, found.problem) == ("home", 5, 5, None)
+    assert found.control_ms == 0.0
+    assert "(control 0.00 ms)" in found.line()
+    assert node.keepalives == 5
+    assert node.goodbyes == 1, "no session stays behind"
+
+
+async def test_an_invited_node_with_a_closed_data_port_or_a_refusal_says_so(
+    autojump_clock: MockClock,
+) -> None:
+    node = SealedNode()
+    with UdpPort.bind(("127.0.0.1", 0)) as mute:
+        node.data = mute.address
+        found = await probe(HOME_NODE, count=2, connect=node.connect)
+    assert f"a firewall on the way closes UDP port {node.data[1]}" in (found.problem or "")
+    assert "--dev" not in (found.problem or "")
+    assert found.control_ms is not None
+    node.refuses = RefusalCode.EXPIRED
+    found = await probe(HOME_NODE, count=2, connect=node.connect)
+    assert "has expired" in found.line()
+    node.reachable = False
+    found = await probe(HOME_NODE, count=2, connect=node.connect)
+    assert "no answer from" in found.line()
+    assert found.control_ms is None

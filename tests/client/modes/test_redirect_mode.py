@@ -14,10 +14,13 @@ from lightspeed_client.app import RedirectSettings
 from lightspeed_client.display import JsonView, PlainView, Route
 from lightspeed_client.figures import Figures, Totals
 from lightspeed_client.modes import redirect_mode
+from lightspeed_protocol.errors import Refused
+from lightspeed_protocol.extensions import RefusalCode
 from lightspeed_protocol.runtime.udp import UdpPort
 from trio.testing import MockClock
 
 from ..fakes import SERVER, FakeNode
+from ..sealed_node import HOME_NODE, SealedNode
 
 
 @attrs.define(eq=False)
@@ -151,3 +154,53 @@ async def test_seconds_come_at_once_then_evenly_and_late_ones_are_skipped(
             if len(times) == 3:
                 await trio.sleep(2.6)  # a slow reader
     assert times == pytest.approx([0, 1, 2, 4.6, 5.6, 6.6, 7.6])
+
+
+async def test_an_invited_nodes_session_is_kept_for_a_restart_and_forgotten_at_a_clean_end(
+    tmp_path: Path,
+) -> None:
+    node, view = SealedNode(), FakeView()
+
+    def kept() -> list[Path]:
+        return list(tmp_path.glob("sessions/*.json"))
+
+    with UdpPort.bind(("127.0.0.1", 0)) as port:
+        node.data = port.address
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(node.serve, port)
+            settings = RedirectSettings(server=SERVER, node=HOME_NODE)
+            session = redirect_mode.Session(view=view, state_dir=tmp_path)
+
+            async def play() -> None:
+                await redirect_mode.run(settings, session, connect=node.connect)
+                nursery.cancel_scope.cancel("session over")
+
+            nursery.start_soon(play)
+            await until(kept)
+            await until(lambda: any(figures.rtt_ms is not None for figures in view.shown))
+            assert view.route is not None
+            assert view.route.node == "home"
+            assert (view.shown[-1].control, view.shown[-1].session) == ("registered", "00001b59")
+            view.gone = True
+    assert kept() == []
+    assert (node.goodbyes, view.ended[0].session) == (1, "00001b59")
+
+
+async def test_a_refusal_that_comes_late_ends_the_session_with_its_report(tmp_path: Path) -> None:
+    node, view = SealedNode(reachable=False), FakeView()
+    settings = RedirectSettings(server=SERVER, node=HOME_NODE)
+    session = redirect_mode.Session(view=view, state_dir=tmp_path)
+
+    async def open_later() -> None:
+        await until(lambda: view.shown)
+        node.refuses = RefusalCode.REVOKED
+        node.reachable = True
+
+    with pytest.RaisesGroup(
+        pytest.RaisesExc(Refused, match="revoked"), flatten_subgroups=True, allow_unwrapped=True
+    ):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(open_later)
+            await redirect_mode.run(settings, session, connect=node.connect)
+    assert len(view.ended) == 1
+    assert view.ended[0].control == "refused"

@@ -1,6 +1,7 @@
 """`lightspeed doctor`: is this machine fit to run the client? Each check can fail.
 
-Nothing is sent beyond loopback except a DNS question for the names in the settings.
+Beyond loopback it asks DNS for the names in the settings, and each node of the node book over its
+control connection whether it would carry.
 """
 
 from __future__ import annotations
@@ -31,7 +32,11 @@ from ..address import (
     write_address,
 )
 from ..config import ClientConfig
+from ..control_link import Connect, connect
+from ..nodes import KnownNode, read_book, who_can_read
+from ..words import count
 from .checks import Check, failed, passed, skipped
+from .node_check import NodeFinding, check_nodes
 
 OLDEST_PYTHON: Final = (3, 11)
 EARLIEST_YEAR: Final = 2026  # a clock before the program was written is wrong
@@ -42,7 +47,13 @@ FEC_BYTES: Final = 6  # the FEC header and a repair packet's length field
 
 
 async def examine(
-    path: Path, *, must_exist: bool, state: Path, tell: Callable[[Check], object]
+    path: Path,
+    *,
+    must_exist: bool,
+    state: Path,
+    tell: Callable[[Check], object],
+    book: Path | None = None,
+    connect: Connect = connect,
 ) -> list[Check]:
     """Every check, in the order a player would want to know."""
     checks: list[Check] = []
@@ -58,11 +69,41 @@ async def examine(
     note(await check_loopback(("127.0.0.1", 0), "loopback IPv4"))
     note(await check_loopback(("::1", 0), "loopback IPv6"))
     note(check_state_dir(state))
+    nodes: list[KnownNode] = []
+    if book is not None:
+        nodes, check = check_book(book)
+        note(check)
     if config is not None:
         note(check_port(config.redirect.local_port))
-        for check in await check_node(config):
-            note(check)
+        if config.node.address or not nodes:
+            for check in await check_node(config):
+                note(check)
+    for finding in await check_nodes(nodes, connect=connect):
+        note(known_node(finding))
     return checks
+
+
+def check_book(path: Path) -> tuple[list[KnownNode], Check]:
+    """The nodes too, if the book can be read."""
+    name = "node book"
+    try:
+        nodes = read_book(path)
+    except ConfigError as exc:
+        return [], failed(name, f"{path}: {'; '.join(exc.problems)}")
+    open_to_others = who_can_read(path)
+    if open_to_others is not None:
+        return nodes, failed(name, open_to_others)
+    if not nodes:
+        return nodes, skipped(name, "no nodes yet: `lightspeed add INVITE`")
+    return nodes, passed(name, f"{path}: {count(len(nodes), 'node')}, readable by you only")
+
+
+def known_node(finding: NodeFinding) -> Check:
+    """Reachable, with the key of the invite, and willing."""
+    name = f"node {finding.name}"
+    if not finding.usable:
+        return failed(name, finding.problem or "not usable")
+    return passed(name, f"its key is the invite's, round trip {finding.rtt_ms or 0:.1f} ms")
 
 
 def check_python() -> Check:
@@ -142,7 +183,10 @@ async def check_node(config: ClientConfig) -> list[Check]:
     """DNS, a route, and whether the largest game packets fit it. Needs a node in the settings."""
     if not config.node.address:
         return [
-            skipped("DNS and route", "no node set: lightspeed config set node.address HOST:PORT")
+            skipped(
+                "DNS and route",
+                "no open node set; that is as it should be with an invite (`lightspeed add`)",
+            )
         ]
     checks = []
     wanted = parse_address(config.node.address, default_port=NODE_PORT)

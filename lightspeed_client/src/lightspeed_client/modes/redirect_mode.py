@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -17,9 +18,13 @@ from lightspeed_protocol.runtime.daemon import stage, watch_signals
 from .. import report
 from ..address import write_address
 from ..app import PortInUse, RedirectSettings, open_redirect
+from ..control import ControlSession
+from ..control_link import Connect, connect
 from ..display import Route, View
 from ..fec_choice import write_fec
+from ..nodes import KnownNode
 from ..redirect import Redirect
+from ..resume import take_slot
 from ..status import StatusFile
 
 log = logging.getLogger(__name__)
@@ -36,30 +41,65 @@ class Session:
     view: View
     state_dir: Path
     keep: int = report.KEEP
+    point: str = ""  # how the game is made to connect to "{address}"
 
 
-async def run(settings: RedirectSettings, session: Session) -> None:
-    """Until a signal, or until the view's reader has gone. Raises `SystemExit` on failure."""
+async def run(settings: RedirectSettings, session: Session, *, connect: Connect = connect) -> None:
+    """Until a signal, or until the view's reader has gone.
+
+    Raises `SystemExit` on failure, and `Refused` when the node refuses before it ever carried.
+    """
     sys.setswitchinterval(SWITCH_S)
     stop = trio.Event()
     try:
         async with stage(watch_signals, stop):
-            async with open_redirect(settings) as redirect, trio.open_nursery() as shown:
+            async with (
+                _open(settings, session, connect) as redirect,
+                trio.open_nursery() as shown,
+            ):
+                local = [write_address(address) for address in redirect.local_addresses]
                 route = Route(
-                    local=[write_address(address) for address in redirect.local_addresses],
+                    local=local,
                     server=write_address(settings.server),
-                    node=write_address(settings.node),
+                    node=settings.node_name,
                     fec=write_fec(settings.fec_k),
+                    how=session.point.replace("{address}", local[0]),
                 )
                 shown.start_soon(_run_view, redirect, session.view, route, stop)
                 shown.start_soon(_run_status, redirect, session.state_dir, route)
+                if redirect.control is not None:
+                    shown.start_soon(_end_when_refused, redirect.control, stop)
                 await stop.wait()
                 shown.cancel_scope.cancel("stopping")
             await _last_words(redirect, session)
+        if redirect.control is not None and redirect.control.refusal is not None:
+            raise redirect.control.refusal
     except* PortInUse as group:
         for exc in group.exceptions:
             print(f"Error: {exc}", file=sys.stderr)
         raise SystemExit(1) from None
+
+
+@asynccontextmanager
+async def _open(
+    settings: RedirectSettings, session: Session, connect: Connect
+) -> AsyncIterator[Redirect]:
+    """With an invited node, what resumes its session is kept on disk meanwhile."""
+    node = settings.node
+    slot = (
+        take_slot(session.state_dir, node.name, node.pin) if isinstance(node, KnownNode) else None
+    )
+    try:
+        async with open_redirect(settings, connect=connect, keeper=slot) as redirect:
+            yield redirect
+    finally:
+        if slot is not None:
+            slot.close()
+
+
+async def _end_when_refused(control: ControlSession, stop: trio.Event) -> None:
+    await control.refused.wait()
+    stop.set()
 
 
 async def _run_view(redirect: Redirect, view: View, route: Route, stop: trio.Event) -> None:

@@ -15,6 +15,7 @@ from ..address import Address, write_address
 from ..app import RedirectSettings, open_redirect
 from ..games import query
 from ..redirect import Redirect
+from ..tunnel import any_port
 from ..words import count
 from .asking import KIND_WORDS, Answer, ask
 from .checks import Check, failed, passed, skipped
@@ -61,7 +62,7 @@ async def _ask_both_ways(
     found: dict[Address, Answer | None] = {}
 
     async def one(to: Address) -> None:
-        with UdpPort.bind(("0.0.0.0", 0)) as game:
+        with UdpPort.bind(any_port(to)) as game:
             found[to] = await ask(game, to, kinds)
 
     async with trio.open_nursery() as nursery:

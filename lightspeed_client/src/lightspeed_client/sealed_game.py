@@ -1,0 +1,119 @@
+"""One game's conversation through a sealed tunnel, sans-IO: it outlives the session's keys.
+
+A registration, resumed or new, gives fresh keys and counts from 0; the flow then goes on with
+a fresh `SealedFlow`, and what the one before it counted stays counted.
+Source: PROTOCOL.md, "Sealed header".
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import attrs
+from lightspeed_protocol.errors import WireError
+from lightspeed_protocol.fec.window import Plan
+from lightspeed_protocol.header import NO_ADDRESSES, Address
+from lightspeed_protocol.seal import (
+    SEALED6_BYTES,
+    SEALED_BYTES,
+    Opened,
+    SealedEnd,
+)
+from lightspeed_protocol.sealed_flow import SealedFlow
+
+from .flows import NOTHING, Tally
+
+
+@attrs.define(eq=False)
+class SealedGame:
+    """`label` is what `labels.label` says; `largest_bytes` is of one tunnel packet."""
+
+    game: Address
+    label: bytes
+    last_game_at: float
+    drops: Counter[str]  # shared by all flows: reason -> packets
+    _flow: SealedFlow
+    _room: int  # for a game packet
+    duplicates: int = 0
+    _late: SealedFlow | None = None  # under the keys before these
+    _before: Tally = NOTHING  # under still earlier ones
+
+    @classmethod
+    def open(
+        cls,
+        game: Address,
+        label: bytes,
+        now: float,
+        drops: Counter[str],
+        *,
+        end: SealedEnd,
+        fec_k: int | None,
+        largest_bytes: int,
+    ) -> SealedGame:
+        flow = SealedFlow.open(end, label, plan(fec_k))
+        return cls(game, label, now, drops, flow, room(label, largest_bytes))
+
+    def renew(self, end: SealedEnd, fec_k: int | None, largest_bytes: int) -> None:
+        """Go on under the keys of another registration."""
+        if self._late is not None:
+            self._before += _tally(self._late)
+        self._late = self._flow
+        self._flow = SealedFlow.open(end, self.label, plan(fec_k))
+        self._room = room(self.label, largest_bytes)
+
+    def from_game(self, payload: bytes, now: float, timestamp_us: int) -> tuple[bytes, ...]:
+        """The datagrams to send to the node at once; none when the packet cannot be carried."""
+        self.last_game_at = now
+        if not payload:
+            self.drops["empty-from-game"] += 1  # nodes refuse a packet without payload
+            return ()
+        if len(payload) > self._room:
+            self.drops["oversize-from-game"] += 1
+            return ()
+        return self._flow.wrap(payload, timestamp_us)
+
+    def from_node(self, opened: Opened, *, late: bool = False) -> list[bytes]:
+        """Payloads for the game, out of an authentic packet of this conversation.
+
+        `late`: it was sealed under the keys before these.
+        """
+        flow = self._late if late and self._late is not None else self._flow
+        flow.bytes_in += header_bytes(self.label) + len(opened.payload)
+        try:
+            return flow.receive(opened)
+        except WireError as exc:
+            self.drops[exc.reason] += 1
+            self.duplicates += exc.reason == "duplicate"
+            return []
+
+    def tally(self) -> Tally:
+        total = self._before + _tally(self._flow) + Tally(duplicates=self.duplicates)
+        return total if self._late is None else total + _tally(self._late)
+
+
+def _tally(flow: SealedFlow) -> Tally:
+    return Tally(
+        sent=flow.sent_source,
+        received=flow.received,
+        repair_sent=flow.sent_repair,
+        repaired=flow.recovered,
+        game_bytes_out=flow.payload_bytes_out,
+        game_bytes_in=flow.payload_bytes_in,
+        tunnel_bytes_out=flow.bytes_out,
+        tunnel_bytes_in=flow.bytes_in,
+        wanted_down=flow.expected,
+    )
+
+
+def plan(fec_k: int | None) -> Plan | None:
+    """XOR over K packets is the window code with K's window and no field."""
+    return None if fec_k is None else Plan.xor(fec_k)
+
+
+def room(label: bytes, largest_bytes: int) -> int:
+    """Bytes of a game packet that a tunnel packet holds."""
+    return largest_bytes - header_bytes(label)
+
+
+def header_bytes(label: bytes) -> int:
+    return SEALED_BYTES if len(label) == len(NO_ADDRESSES) else SEALED6_BYTES

@@ -1,0 +1,350 @@
+"""The sealed tunnel: one socket for every flow and the keepalives, each packet authenticated.
+
+    Flow --> seal --> one socket ==UDP==> node
+
+Answers are told apart by the addresses in their header, which the tag proves. The control
+session gives the keys (`use`, `rekey`); data goes on when it is gone. When the machine changes
+its network, sending fails or nothing comes any more: a fresh socket goes on, and the node
+follows the newest authentic packet. Source: PROTOCOL.md, "Sealed header".
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Final, Protocol
+
+import attrs
+import trio
+from lightspeed_protocol.errors import WireError
+from lightspeed_protocol.header import (
+    FIN,
+    HANDSHAKE,
+    KEEPALIVE,
+    NO_ADDRESSES,
+    microseconds,
+    swap_addresses,
+)
+from lightspeed_protocol.keepalive import PathDead, SendProbe
+from lightspeed_protocol.runtime.udp import Port
+from lightspeed_protocol.seal import REPAIR, SEALED6_BYTES, SEALED_BYTES, Opened
+
+from .address import Address, write_address
+from .figures import ControlState
+from .flows import LARGEST_TUNNEL_BYTES, FlowTable
+from .labels import free_label
+from .pulse import Pulse
+from .sealed_game import SealedGame
+from .sealed_session import SealedSession
+from .tunnel import OwnedPort, any_port
+from .words import why_no_answer
+
+log = logging.getLogger(__name__)
+
+NUMBER_BYTES: Final = 2  # of a probe, a keepalive's payload
+KEEPALIVE_BYTES: Final = SEALED_BYTES + NUMBER_BYTES
+FIN_WAIT_S: Final = 0.3
+HANDSHAKE_S: Final = 5.0  # between answers to a HANDSHAKE
+MOVE_S: Final = 5.0  # between fresh sockets, at least
+UNSENT_MOST: Final = 2  # keepalives in a row that the system would not send
+
+
+class Control(Protocol):
+    """What the tunnel asks of its control session."""
+
+    @property
+    def state(self) -> ControlState: ...
+    @property
+    def problem(self) -> str | None: ...
+    def path_is_silent(self) -> None:
+        """Called often while the path is dead."""
+        ...
+
+
+@attrs.define(eq=False)
+class SealedCarried:
+    """A flow, and the local socket its game talks to."""
+
+    flow: SealedGame
+    local: Port
+    tunnel: SealedTunnel
+
+    def send(self, datagram: bytes) -> bool:
+        tunnel = self.tunnel
+        return (
+            tunnel.port is not None
+            and tunnel.node is not None
+            and tunnel.port.send(datagram, tunnel.node)
+        )
+
+    def close(self, why: str) -> None:
+        self.tunnel.drop(self)
+
+
+@attrs.define(eq=False, kw_only=True)
+class SealedTunnel:
+    """Made with its `control`, which calls `use` once a session is granted."""
+
+    name: str  # of the node, as the player knows it
+    bind: Callable[[Address], OwnedPort]
+    table: FlowTable
+    pulse: Pulse
+    control: Control
+    node: Address | None = None  # where its data port is
+    port: OwnedPort | None = None
+    strangers: int = 0
+    fins_answered: int = 0
+    largest_bytes: int = LARGEST_TUNNEL_BYTES
+    ipv6_inside: bool = True
+    session: SealedSession = attrs.field(factory=SealedSession)
+    _fec_k: int | None = None
+    _header_bytes: int = SEALED_BYTES  # of the games' packets
+    _carried: dict[bytes, SealedCarried] = attrs.field(factory=dict)  # by the answers' label
+    _handshake_at: float | None = None
+    _moved_at: float | None = None
+    _unsent: int = 0
+    _begun: trio.Event = attrs.field(factory=trio.Event)
+    _ended: trio.Event = attrs.field(factory=trio.Event)
+    _ending: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        self.table.shared = self.session.tally
+
+    @property
+    def largest_payload(self) -> int:
+        return self.largest_bytes - self._header_bytes
+
+    def not_ready(self) -> str | None:
+        return "no-session" if self.session.end is None else None
+
+    def not_found(self) -> bool:
+        return False  # the control session says so
+
+    # -- what the control session tells ------------------------------------------------
+
+    def use(
+        self,
+        session_id: int,
+        key: bytes,
+        node: Address,
+        *,
+        repair: bool = True,
+        largest_bytes: int | None = None,
+        ipv6_inside: bool = True,
+    ) -> None:
+        """A registration was granted: its keys hold from now on, numbers begin at 0.
+
+        `repair`: the node takes loss repair. Raises `OSError` when no socket can be had.
+        """
+        if self.port is None or self.node is None or (":" in node[0]) != (":" in self.node[0]):
+            self._replace_port(node)
+        self.node = node
+        end = self.session.renew(session_id, key, trio.current_time())
+        self._fec_k = self.table.fec_k if repair else None
+        self.largest_bytes = min(largest_bytes or LARGEST_TUNNEL_BYTES, LARGEST_TUNNEL_BYTES)
+        self.ipv6_inside = ipv6_inside
+        for carried in self._carried.values():
+            carried.flow.renew(end, self._fec_k, self.largest_bytes)
+        if not self._begun.is_set():
+            self.pulse.begin(trio.current_time())
+            self._begun.set()
+        self._probe_now()
+
+    def rekey(self, key: bytes) -> None:
+        """The node gave the session a new key; it is used at once."""
+        self.session.rekey(key, trio.current_time())
+
+    def node_left(self) -> None:
+        """The node said on the control connection that it ends the session."""
+        if not self._ending:
+            self.pulse.left(trio.current_time())
+
+    # -- tasks -------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Wait for the first session; then hear the node and probe it. Never ends."""
+        try:
+            await self._begun.wait()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._run_probes)
+                await self._hear()
+        finally:
+            if self.port is not None:
+                self._say_fin()
+                self.port.close()
+                self.port = None
+
+    async def _hear(self) -> None:
+        while True:
+            port = self.port
+            assert port is not None
+            try:
+                batch = await port.receive()
+            except trio.ClosedResourceError:
+                if port is self.port:
+                    raise
+                continue  # replaced by a fresh one
+            now = trio.current_time()
+            heard = False
+            for datagram, source in batch:
+                heard |= self._take(datagram, source, now)
+            if heard:
+                self.pulse.heard(now)
+
+    def _take(self, datagram: bytes, source: Address, now: float) -> bool:
+        """Deliver what the packet holds. True when the node carries: a FIN is no such sign."""
+        if len(datagram) > LARGEST_TUNNEL_BYTES:
+            self.table.drops["oversize-from-node"] += 1
+            return False
+        try:
+            opened, late = self.session.open(datagram, now)
+        except WireError as exc:
+            if source == self.node or exc.reason in ("replayed", "too-old", "future"):
+                self.table.drops[exc.reason] += 1
+            else:
+                self.strangers += 1
+            return False
+        if opened.flags & ~REPAIR:
+            return self._take_control(opened, now)
+        carried = self._carried.get(opened.addresses)
+        if carried is None:
+            self.table.drops["no-flow"] += 1  # closed here; the node has not heard yet
+            return True
+        flow, local = carried.flow, carried.local
+        for payload in flow.from_node(opened, late=late):
+            if not local.send(payload, flow.game):
+                self.table.drops["not-delivered"] += 1
+        return True
+
+    def _take_control(self, opened: Opened, now: float) -> bool:
+        flags = opened.flags
+        if flags & FIN:
+            if any(opened.addresses):
+                pass  # of one conversation: the next packet from its game begins it again
+            elif self._ending:
+                self.fins_answered += not self._ended.is_set()
+                self._ended.set()
+            else:
+                self.pulse.left(now)
+            return False
+        if flags & KEEPALIVE:
+            # never answered: only the client asks, or two ends would keep each other busy
+            if len(opened.payload) == NUMBER_BYTES:
+                self.pulse.answered(int.from_bytes(opened.payload, "big"), now)
+        elif flags & HANDSHAKE and (
+            self._handshake_at is None or now - self._handshake_at >= HANDSHAKE_S
+        ):
+            self._handshake_at = now
+            self._send_control(HANDSHAKE, opened.payload)
+        return True
+
+    async def _run_probes(self) -> None:
+        while True:
+            now = trio.current_time()
+            for event in self.pulse.poll(now, self.table.game_silent_s(now)):
+                match event:
+                    case SendProbe(sequence):
+                        self._probe(sequence)
+                    case PathDead():
+                        if self.control.state != "refused":  # else the reason was told
+                            log.warning("%s; trying on", self.why_silent())
+            if self.pulse.dead or self._unsent >= UNSENT_MOST:
+                self._move(now)
+            if self.pulse.dead:
+                self.control.path_is_silent()
+            await trio.sleep_until(self.pulse.prober.next_deadline())
+
+    # -- sending -----------------------------------------------------------------------
+
+    def _probe(self, number: int) -> None:
+        if self._send_control(KEEPALIVE, number.to_bytes(NUMBER_BYTES, "big")):
+            self._unsent = 0
+        else:
+            self._unsent += 1
+
+    def _probe_now(self) -> None:
+        """One keepalive that counts as no probe: the node learns our address from it at once."""
+        self._send_control(KEEPALIVE)
+
+    def _send_control(self, flag: int, payload: bytes = b"", label: bytes = NO_ADDRESSES) -> bool:
+        end = self.session.end
+        if end is None or self.port is None or self.node is None:
+            return False
+        stamp = microseconds(trio.current_time())
+        return self.port.send(end.control(flag, stamp, payload, label), self.node)
+
+    def _move(self, now: float) -> None:
+        """Go on from a fresh socket: the old one may be bound to a network that is gone."""
+        if self.node is None or (self._moved_at is not None and now - self._moved_at < MOVE_S):
+            return
+        self._moved_at = now
+        self._unsent = 0
+        try:
+            self._replace_port(self.node)
+        except OSError as exc:
+            log.warning("cannot open another tunnel socket: %s", exc)
+
+    def _replace_port(self, node: Address) -> None:
+        old, self.port = self.port, self.bind(any_port(node))
+        if old is not None:
+            old.close()
+
+    # -- beginnings and ends -----------------------------------------------------------
+
+    def open(self, game: Address, server: Address, local: Port, now: float) -> SealedCarried:
+        end = self.session.end
+        assert end is not None
+        if ":" in server[0]:
+            if not self.ipv6_inside:
+                raise OSError(
+                    f"the node {self.name} carries no IPv6: use the server's IPv4 address"
+                )
+            self._header_bytes = SEALED6_BYTES
+        taken = {carried.flow.label for carried in self._carried.values()}
+        label = free_label(game, server, taken)
+        flow = SealedGame.open(
+            game,
+            label,
+            now,
+            self.table.drops,
+            end=end,
+            fec_k=self._fec_k,
+            largest_bytes=self.largest_bytes,
+        )
+        carried = self._carried[swap_addresses(label)] = SealedCarried(flow, local, self)
+        return carried
+
+    def drop(self, carried: SealedCarried) -> None:
+        """This conversation has ended; the session goes on."""
+        label = carried.flow.label
+        if self._carried.pop(swap_addresses(label), None) is not None:
+            self._send_control(FIN, label=label)
+
+    async def finish(self) -> None:
+        """The whole session says FIN; `run` says it once more where nobody confirms."""
+        self._ending = True
+        if self.session.end is not None:
+            self._say_fin()
+            with trio.move_on_after(FIN_WAIT_S):
+                await self._ended.wait()
+
+    def _say_fin(self) -> None:
+        if not self._ended.is_set():
+            self._send_control(FIN)
+
+    # -- words -------------------------------------------------------------------------
+
+    def notice(self) -> str | None:
+        control = self.control
+        if not self.pulse.dead or control.state == "refused":
+            return control.problem
+        return f"{self.why_silent()}; {control.problem or 'trying on'}"
+
+    def why_silent(self) -> str:
+        """One line for a node that does not answer, with what to do."""
+        if self.node is None:
+            return self.control.problem or f"the node {self.name} has not granted a session yet"
+        where = f"{self.name} ({write_address(self.node)})"
+        if self.port is not None and self.port.unsent and self._unsent:
+            return f"this machine has no way to the node {where}: check its network"
+        return f"no answer from the node {where}: {why_no_answer(self.node[1], invited=True)}"

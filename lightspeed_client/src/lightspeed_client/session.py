@@ -1,0 +1,149 @@
+"""What a registration asks for, what it grants, and what a refusal means for the player.
+
+Sans-IO: messages in, decisions out. Source: PROTOCOL.md, "Control messages", "Extensions".
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import attrs
+from lightspeed_protocol.control import (
+    ControlMessage,
+    Disconnect,
+    DisconnectReason,
+    Register,
+    RegisterAck,
+)
+from lightspeed_protocol.errors import Refused, WireError
+from lightspeed_protocol.extensions import (
+    Capability,
+    Feature,
+    FecScheme,
+    Refusal,
+    RefusalCode,
+    RegisterExtensions,
+    decode_ack,
+    decode_refusal,
+    encode_register,
+)
+
+from .address import NODE_PORT, Address
+
+PROTOCOL_VERSION: Final = 1
+SEALED: Final = 8  # stands for header versions 8 and 9
+OUR_FEC: Final = (FecScheme.WINDOW_XOR, FecScheme.WINDOW_GF256)
+NO_REGION: Final = "unknown"  # what a node says that was told none
+LEAST_DATAGRAM: Final = 576  # of a node's limit that is to be believed
+
+_ASK: Final = "ask its operator for a new invite and `lightspeed add` it"
+
+# (for good, what to tell the player); {} is the node's name
+_REFUSALS: Final[dict[int, tuple[bool, str]]] = {
+    RefusalCode.UNKNOWN_TOKEN: (True, "the node {} does not know your invite: " + _ASK),
+    RefusalCode.EXPIRED: (True, "your invite to the node {} has expired: " + _ASK),
+    RefusalCode.REVOKED: (True, "your invite to the node {} has been revoked: " + _ASK),
+    RefusalCode.TOO_MANY_SESSIONS: (
+        False,
+        "too many devices use this invite to the node {} now: stop one of them, or ask for"
+        " another invite",
+    ),
+    RefusalCode.NODE_FULL: (False, "the node {} is full: try again later, or use another node"),
+    RefusalCode.DRAINING: (False, "the node {} is shutting down or restarting: try again later"),
+    RefusalCode.NO_COMMON_VERSION: (
+        True,
+        "the node {} and this client have no header version in common: update the older of both",
+    ),
+    RefusalCode.NO_CREDENTIAL: (True, "the node {} asks for an invite: " + _ASK),
+    RefusalCode.SESSION_ENDED: (False, "the node {} ended the session"),
+    RefusalCode.TOO_OFTEN: (False, "the node {} was asked too often: trying again in a while"),
+}
+# Where a node names no refusal, its reason must do.
+_REASONS: Final[dict[int, int]] = {
+    DisconnectReason.SERVER_SHUTDOWN: RefusalCode.DRAINING,
+    DisconnectReason.RATE_LIMITED: RefusalCode.TOO_OFTEN,
+    DisconnectReason.AUTH_FAILURE: RefusalCode.NO_CREDENTIAL,
+}
+
+
+class NodeRefused(Refused):
+    """`str` is one line for the player; `for_good`: asking again would not help."""
+
+    def __init__(self, text: str, *, for_good: bool, code: int | None) -> None:
+        super().__init__(text)
+        self.for_good = for_good
+        self.code = code
+
+
+@attrs.frozen(kw_only=True)
+class Grant:
+    """A session. `data` may name a host; `resume` is what goes on with it later."""
+
+    session_id: int
+    key: bytes = attrs.field(repr=False)
+    node_id: str
+    region: str  # empty: not known
+    data: Address
+    repair: bool  # the node takes XOR over a window
+    largest_bytes: int | None  # of one tunnel packet
+    visible: str | None  # the address game servers see
+    ipv6_inside: bool
+    resume: bytes | None = attrs.field(repr=False)
+    resumed: bool
+
+
+def register_message(*, token: bytes | None, resume: bytes | None, client: str) -> Register:
+    """What the client asks for: a sealed session, the old one if `resume` still holds."""
+    asked = RegisterExtensions(
+        credential=token,
+        versions=(SEALED,),
+        fec=OUR_FEC,
+        resume=resume,
+        client=client,
+        features=(Feature.NODE_STREAM,),
+    )
+    return Register(PROTOCOL_VERSION, 0, encode_register(asked))
+
+
+def read_grant(answer: ControlMessage, *, name: str, host: str) -> Grant:
+    """What a node answered to Register. `name` is the player's word for it, `host` its address.
+
+    Raises `NodeRefused`, and `WireError` for what is no answer.
+    """
+    if isinstance(answer, Disconnect):
+        raise refusal(answer, name)
+    if not isinstance(answer, RegisterAck):
+        raise WireError("answer")
+    told = decode_ack(answer.extensions)
+    if told.version != SEALED or told.key is None:
+        code = RefusalCode.NO_COMMON_VERSION
+        raise NodeRefused(_REFUSALS[code][1].format(name), for_good=True, code=code)
+    limits = told.limits
+    return Grant(
+        session_id=answer.session_id,
+        key=told.key,
+        node_id=answer.node_id,
+        region="" if answer.region == NO_REGION else answer.region,
+        data=(
+            told.data_host or host,
+            NODE_PORT if told.data_port is None else told.data_port,
+        ),
+        repair=FecScheme.WINDOW_XOR in told.fec,
+        largest_bytes=None if limits is None else max(limits.largest_datagram, LEAST_DATAGRAM),
+        visible=told.visible,
+        ipv6_inside=Capability.IPV6_INSIDE in told.capabilities,
+        resume=told.resume,
+        resumed=told.resumed,
+    )
+
+
+def refusal(message: Disconnect, name: str) -> NodeRefused:
+    """The words for a Disconnect, with the node's own behind them. Raises `WireError`."""
+    told: Refusal = decode_refusal(message.extensions)
+    code = told.code if told.code is not None else _REASONS.get(message.reason)
+    for_good, text = False, f"the node {name} refused and gives no reason this client knows"
+    if code is not None and code in _REFUSALS:
+        for_good, text = _REFUSALS[code]
+        text = text.format(name)
+    own = "".join(c if c.isprintable() else " " for c in told.text).strip()
+    return NodeRefused(f'{text} (it says: "{own}")' if own else text, for_good=for_good, code=code)
