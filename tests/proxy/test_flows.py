@@ -6,6 +6,7 @@ from ipaddress import ip_network
 
 import pytest
 import trio
+from lightspeed_protocol.header import pack_addresses
 from lightspeed_proxy.flows import is_own, leased, room_for_flows
 from lightspeed_proxy.sessions import Lease
 from trio.testing import MockClock
@@ -70,3 +71,21 @@ async def test_idle_flows_end_and_a_registered_session_stays(autojump_clock: Moc
         await trio.sleep(301)
         assert (world.relay.flows, world.relay.sessions) == (0, 1)
         assert world.relay.counters.sessions_expired == 0
+
+
+async def test_more_sockets_to_one_game_server_are_no_more_destinations(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_world(security={"max_destinations_per_window": 2}) as world:
+        servers = [world.host() for _ in range(3)]
+        player = world.join(servers[0].address)
+        for port in range(5):
+            game = ("127.0.0.1", 40_000 + port)
+            player.flow.addresses = pack_addresses(game, servers[0].address)
+            world.play_sealed(player, b"hello")
+        assert len(await servers[0].heard()) == 5
+        for server in servers[1:]:
+            player.flow.addresses = pack_addresses(("127.0.0.1", 41_000), server.address)
+            world.play_sealed(player, b"hello")
+        assert [len(await server.heard()) for server in servers[1:]] == [1, 0]
+        assert world.drops == {"many-destinations": 1}

@@ -74,6 +74,11 @@ def leased(lease: Lease | None, host: str) -> bool:
     return any(net.version == address.version and address in net for net in lease.destinations)
 
 
+def _speaks_to(session: Session, destination: tuple[str, int]) -> bool:
+    """Whether a flow of this session has the same game server: a game may use several sockets."""
+    return any(unpack_addresses(key)[1] == destination for key in session.flows)
+
+
 @attrs.define(eq=False)
 class Flows:
     """`wake` is called when a flow's expiry may be the next thing to happen."""
@@ -125,7 +130,9 @@ class Flows:
             raise WireError("destination")
         if len(session.flows) >= self.config.limits.max_flows_per_client:
             raise WireError("max-flows")
-        if not session.opened.admit(self.config.security, now):
+        if not _speaks_to(session, destination) and not session.opened.admit(
+            self.config.security, now
+        ):
             raise WireError("many-destinations")
         if len(self) >= self.room:
             self.say_full("open files", len(self))

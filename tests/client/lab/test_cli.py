@@ -51,6 +51,7 @@ def test_help_is_there(command: object) -> None:
         (["--blackhole", "-1:2"], "AT:SECONDS"),
         (["--fec", "xor:1"], "xor:K"),
         (["--players", "0"], "--players"),
+        (["--tunnel", "closed"], "'sealed', 'open'"),
         (["--rate", "0"], "--rate"),
         (["--seconds", "3600", "--players", "64"], "more than the lab can follow"),
     ],

@@ -105,6 +105,13 @@ def test_the_table_says_late_against_what_and_how_many_of_those_were_repaired() 
     )
 
 
+def test_the_control_connection_is_counted_where_there_is_one() -> None:
+    assert not any("control connection" in line for line in final_table(OFF))
+    lines = final_table(attrs.evolve(OFF, control_bytes=5432), OFF)
+    (line,) = [line.split() for line in lines if "control connection" in line]
+    assert line[-2:] == ["5432", "0"]
+
+
 def test_long_lines_are_folded_under_their_own_beginning() -> None:
     assert fold("  - one two three four five six --pps", 20).split("\n") == [
         "  - one two three",

@@ -15,8 +15,10 @@ import attrs
 import pytest
 import trio
 from lightspeed_client.lab import node as lab_node
+from lightspeed_client.lab import world as lab_world
 from lightspeed_client.lab.cli import demo, lab
 from lightspeed_client.lab.show import PlainView
+from lightspeed_client.lab.sites import Tunnel
 from lightspeed_client.lab.story import (
     LAB_REMEDY,
     DemoStory,
@@ -52,6 +54,9 @@ def test_the_demo_tells_both_matches_and_a_verdict_from_its_own_figures() -> Non
     out = io.StringIO()
     assert run_story(DemoStory(seconds=3, seed=2, view=PlainView(out))) == 0
     text = out.getvalue()
+    began = text[: text.index("match 1")].splitlines()
+    for what in ("game", "node", "invite", "client", "link"):
+        assert sum(line.startswith(f"  {what} ") for line in began) == 1
     for part in (
         "match 1 of 2, without loss repair",
         "match 2 of 2, with loss repair xor:4",
@@ -79,7 +84,7 @@ async def test_an_interrupted_lab_says_how_long_it_played() -> None:
     with trio.fail_after(20):
         assert await story.tell(stop) == 0
     text = out.getvalue()
-    assert text.startswith("starting 1 node, a game server and 1 bot\n")
+    assert text.startswith("starting 1 node (with an invite), a game server and 1 bot\n")
     assert re.search(r"^stopped after 1\.\d s of 600$", text, re.MULTILINE)
 
 
@@ -94,11 +99,20 @@ def test_the_advice_names_only_what_the_command_has() -> None:
     assert "players" not in "\n".join([warning, *verdict])  # the demo has one, always
 
 
-def test_a_link_that_passes_nothing_is_no_match(capsys: pytest.CaptureFixture[str]) -> None:
-    closed = WorldSettings(up=Weather(loss=1.0))
+@pytest.mark.parametrize(
+    ("tunnel", "words"),
+    [("sealed", "could not register at its node"), ("open", "no input reached the game server")],
+)
+def test_a_link_that_passes_nothing_is_no_match(
+    tunnel: Tunnel, words: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lab_world, "REGISTER_S", 0.1)
+    closed = WorldSettings(up=Weather(loss=1.0), tunnel=tunnel)
     story = LabStory(settings=closed, seconds=1, view=PlainView(io.StringIO()))
     assert run_story(story) == 1
-    assert "no input reached the game server" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert words in error
+    assert "near 100 %" in error
 
 
 def test_without_a_node_installed_it_says_so_at_once(

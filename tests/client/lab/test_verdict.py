@@ -112,13 +112,13 @@ def test_a_rebuilt_packet_in_time_counts_as_saved_and_a_late_one_does_not() -> N
 
 
 def test_each_reason_for_a_packet_that_stayed_lost_has_its_own_number() -> None:
-    one = attrs.evolve(way(DROPPED - {20, 40, 980}), unclosed=1)
+    one = attrs.evolve(way(DROPPED - {20, 40, 980}), unprotected=1)
     one = attrs.evolve(one, delivered=one.delivered - {(0, 7)})  # and one the link let pass
     lines = judge(OFF, tally(one)).not_better
     starts = [(int(line.split()[0]), line.partition(": ")[2][:20]) for line in lines]
     assert starts == [
         (4, "the block lost anoth"),
-        (2, "the match ended befo"),
+        (2, "no repair packet cou"),
         (2, "not lost on the link"),
     ]
     single = attrs.evolve(tally(one), up=way(DROPPED), down=attrs.evolve(way(DROPPED - {980})))

@@ -5,20 +5,14 @@ import math
 import statistics
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from lightspeed_client.lab.packets import Kind
 from lightspeed_client.lab.weather import (
     LOWER_LAYERS_BYTES,
     Blackhole,
     Burst,
-    Kind,
     Link,
     Weather,
-    kind_of,
-    payload_of,
 )
-from lightspeed_protocol.endpoint import Endpoint
-from lightspeed_protocol.header import FIN, KEEPALIVE, NO_ADDRESSES, control_packet
 
 STEP_S = 1 / 64
 MANY = 20_000
@@ -182,26 +176,17 @@ def test_impossible_weather_is_refused(wrong: object) -> None:
         wrong()
 
 
-def test_kinds_are_read_off_what_the_tunnel_really_sends() -> None:
-    plain, protected = Endpoint.open(NO_ADDRESSES), Endpoint.open(NO_ADDRESSES, fec_k=2)
-    (source,) = plain.wrap(b"game", 1)
-    assert kind_of(source) is Kind.SOURCE
-    assert payload_of(source) == b"game"
-    (first,) = protected.wrap(b"one", 1)
-    second, repair = protected.wrap(b"two", 2)
-    assert [kind_of(d) for d in (first, second, repair)] == [
-        Kind.SOURCE,
-        Kind.SOURCE,
-        Kind.REPAIR,
+def test_before_a_link_has_begun_it_has_neither_bursts_nor_blackholes() -> None:
+    weather = Weather(burst=Burst(0.5, 1.0), blackholes=(Blackhole(0.0, 5.0),))
+    early, usual = Link(weather, 6, math.inf), Link(weather, 6, 100.0)
+    assert not any(lost(arrivals(early, 1000)))
+    early.began = 100.0
+    fates = [
+        [bool(link.pass_through(Kind.SOURCE, 200, 100 + n * STEP_S)) for n in range(2000)]
+        for link in (early, usual)
     ]
-    assert payload_of(second) == b"two"
-    for flag in (KEEPALIVE, FIN):
-        assert kind_of(control_packet(flag)) is Kind.CONTROL
-
-
-@given(st.binary(max_size=40))
-def test_any_bytes_have_a_kind(data: bytes) -> None:
-    assert kind_of(data) in Kind
+    assert fates[0] == fates[1]  # however long it took to begin
+    assert 100 < sum(fates[0]) < 1900
 
 
 def test_a_weather_names_what_can_lose_packets_in_it() -> None:

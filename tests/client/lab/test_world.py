@@ -4,28 +4,36 @@ from __future__ import annotations
 
 import pytest
 import trio
+from lightspeed_client.lab.sites import Tunnel
 from lightspeed_client.lab.tally import look, take_tally
 from lightspeed_client.lab.weather import Blackhole, Weather
-from lightspeed_client.lab.world import WorldSettings, open_world
+from lightspeed_client.lab.world import WorldSettings, open_sites, open_world
 
 
-async def test_a_match_of_two_players_over_two_nodes_is_counted_packet_by_packet() -> None:
+@pytest.mark.parametrize("tunnel", ["sealed", "open"])
+async def test_a_match_of_two_players_over_two_nodes_is_counted_packet_by_packet(
+    tunnel: Tunnel,
+) -> None:
     weather = Weather(loss=0.1, delay_s=0.01, jitter_s=0.005, duplicate=0.05)
-    settings = WorldSettings(up=weather, down=weather, fec_k=4, players=2, nodes=2, seed=5)
-    with trio.fail_after(30):
+    settings = WorldSettings(
+        up=weather, down=weather, fec_k=4, players=2, nodes=2, seed=5, tunnel=tunnel
+    )
+    with trio.fail_after(40):
         async with open_world(settings) as world:
             await world.play(3)
             tally, live = take_tally(world), look(world)
-            children = [node.process for node in world.nodes]
+            children = [site.node.process for site in world.sites]
     assert all(process.returncode is not None for process in children)
     for way in (tally.up, tally.down):
-        assert way.sent == pytest.approx(2 * 3 * 64, abs=40)
+        assert way.sent > 2 * 64  # in 3 s; how many more is the machine's affair
         assert 0 < way.repaired <= len(way.dropped)
         assert way.lost == len(way.dropped) - way.repaired + way.lost_elsewhere
         assert way.lost_elsewhere == 0
         assert way.arrived == len(way.delivered) <= way.sent
         assert (way.duplicates, way.corrupt) == (0, 0)
-        assert way.repair_packets == pytest.approx(way.sent / 4, abs=2)
+        # sealed, a node protects a conversation once its first repair packet has come
+        fewest = way.sent / 4 - (2 + 2 * 5 if tunnel == "sealed" else 2)
+        assert fewest <= way.repair_packets <= way.sent / 4
         assert len(way.repair_delays_s) == way.repaired
     assert min(tally.round_trips_s) > 0.020
     assert tally.tunnel_rtt_ms is not None
@@ -34,12 +42,14 @@ async def test_a_match_of_two_players_over_two_nodes_is_counted_packet_by_packet
     assert tally.overhead > 0.25
     for way in (tally.up, tally.down):
         assert way.lost_by == {"loss": len(way.dropped)}
-        assert 0 <= way.unclosed <= 2 * 3  # of each player at most a block less one
+        most = 3 if tunnel == "open" else 3 + 4 * 5  # a block less one; the beginning
+        assert 0 <= way.unprotected <= 2 * most
         assert way.repaired_late <= min(way.late, way.repaired)
     assert live.inputs_sent == tally.up.sent
     assert live.states_dropped == len(tally.down.dropped)
     record = tally.to_json()
-    assert record["fec"] == "xor:4"
+    assert (record["fec"], record["tunnel"]) == ("xor:4", tunnel)
+    assert (record["control_bytes"] > 2 * 2400) == (tunnel == "sealed")  # two Initials each way
     assert record["up"]["lost_before_repair"] == len(tally.up.dropped)
 
 
@@ -50,13 +60,42 @@ async def test_a_blackhole_is_a_freeze_and_play_goes_on_after_it() -> None:
             await world.play(2)
             tally = take_tally(world)
     assert tally.down.freeze_s > 0.55
-    assert max(number for _, number in tally.down.delivered) > 1.8 * 64
     by_cause = tally.down.lost_by
-    assert by_cause["blackhole"] == pytest.approx(0.6 * 64, abs=12)
-    assert 1 <= by_cause["loss"] <= 25
+    swallowed = {f.label for f in world.relays[0].log if f.label and f.cause == "blackhole"}
+    assert by_cause["blackhole"] == len(swallowed) > 10
+    assert by_cause["loss"] >= 1
+    assert max(tally.down.delivered) > max(swallowed)
     assert tally.down.lost == len(tally.down.dropped) == sum(by_cause.values())
-    assert tally.down.unclosed == 0  # without repair there are no blocks
+    assert tally.down.unprotected == 0  # without repair there are no blocks
     assert tally.up.lost == 0
+
+
+async def test_two_worlds_may_play_at_one_node_with_one_invite() -> None:
+    settings = WorldSettings(up=Weather(loss=0.1))
+    sessions = set()
+    with trio.fail_after(40):
+        async with open_sites(settings) as sites:
+            for _ in range(2):
+                async with open_world(settings, sites) as world:
+                    await world.play(1)
+                    tally = take_tally(world)
+                    sessions.add(world.redirects[0].totals().session)
+                    assert world.sites is sites
+                assert tally.up.lost == len(tally.up.dropped) < tally.up.sent
+                assert sites[0].node.process.returncode is None
+    assert len(sessions) == 2
+    assert sites[0].node.process.returncode is not None
+
+
+async def test_players_of_one_node_share_a_sealed_session_and_its_limits() -> None:
+    settings = WorldSettings(players=24)
+    with trio.fail_after(40):
+        async with open_world(settings) as world:
+            await world.play(1)
+            players = [world.player(bot.who) for bot in world.bots]
+            drops = world.redirects[0].table.drops
+    assert not drops
+    assert all(player is not None for player in players)
 
 
 async def test_stop_ends_a_match_early() -> None:
@@ -69,13 +108,23 @@ async def test_stop_ends_a_match_early() -> None:
 
 
 def test_impossible_worlds_are_refused() -> None:
-    for wrong in ({"players": 0}, {"players": 65}, {"nodes": 0}, {"pps": 0.0}, {"pps": 5000.0}):
+    for wrong in (
+        {"players": 0},
+        {"players": 65},
+        {"nodes": 0},
+        {"pps": 0.0},
+        {"pps": 5000.0},
+        {"tunnel": "closed"},
+    ):
         with pytest.raises(ValueError, match="must be"):
             WorldSettings(**wrong)
 
 
 def test_the_node_is_allowed_what_the_lab_sends() -> None:
     assert WorldSettings().limits().max_pps_per_client == 1000
-    busy = WorldSettings(pps=1000.0, players=64).limits()
+    busy = WorldSettings(pps=1000.0, players=64, tunnel="open").limits()
     assert busy.max_pps_per_client >= 2250
     assert "max_pps_per_client = 2500" in busy.to_toml()
+    shared = WorldSettings(pps=1000.0, players=64, nodes=3).limits()
+    assert shared.max_pps_per_client == 22 * 2500
+    assert shared.max_flows_per_client >= 22

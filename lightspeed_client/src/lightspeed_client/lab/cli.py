@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, get_args
 
 import click
 
 from ..fec_choice import parse_fec
 from .impair import MAX_LOG
 from .show import pick_view
+from .sites import Tunnel
 from .story import DemoStory, LabStory, run_story
 from .weather import Blackhole, Burst, Weather
 from .world import WorldSettings
@@ -114,6 +115,14 @@ SEED: Final = click.IntRange(0)
     help="Where the link is bad: up is client to node.",
 )
 @click.option("--fec", type=Parsed("off|xor:K", check_fec), default="xor:4", show_default=True)
+@click.option(
+    "--tunnel",
+    type=click.Choice(get_args(Tunnel)),
+    default="sealed",
+    show_default=True,
+    help="sealed: with an invite, as players have it. open: header versions 1 and 2, which any"
+    " --dev node and the original's proxy take.",
+)
 @click.option("--players", type=click.IntRange(1, 64), default=1, show_default=True)
 @click.option("--nodes", type=click.IntRange(1, 8), default=1, show_default=True)
 @click.option("--seconds", type=click.FloatRange(1, 3600), default=10, show_default=True)
@@ -138,6 +147,7 @@ def lab(
     blackhole: tuple[Blackhole, ...],
     way: str,
     fec: str,
+    tunnel: Tunnel,
     players: int,
     nodes: int,
     seconds: float,
@@ -147,7 +157,7 @@ def lab(
 ) -> None:
     """Play a match on loopback through a link as bad as you like, and measure it.
 
-    Game server, node and client are real; nothing leaves this machine.
+    Game server, node, invite and client are real; nothing leaves this machine.
     """
     packets = players * pps * seconds * 3  # both ways, and repair packets with the smallest K
     if packets > MAX_LOG:
@@ -173,6 +183,7 @@ def lab(
         nodes=nodes,
         pps=pps,
         seed=seed,
+        tunnel=tunnel,
     )
     keep_quiet()
     view = pick_view(as_json=as_json)
@@ -193,7 +204,8 @@ def lab(
 def demo(seconds: float, seed: int, as_json: bool) -> None:
     """Play a match over a lossy link twice, without and with loss repair, and compare.
 
-    All of it is measured while you watch; nothing leaves this machine.
+    A node is started, an invite made, and the client registers with it, as players do. All of it
+    is measured while you watch; nothing leaves this machine.
     """
     keep_quiet()
     view = pick_view(as_json=as_json)

@@ -1,14 +1,17 @@
 """A UDP relay between client and node that treats every packet as the weather says.
 
 The client talks to the relay as if it were the node; the node sees one address for each of the
-client's sockets. Lanes number the players in the order of their first source packet, so that a
-second run with the same seed deals the same fates to the same players.
+client's sockets. Lanes number the conversations, one for each player, in the order of their first
+source packet, so that a second run with the same seed deals the same fates to the same players. A
+sealed tunnel carries them all over one socket, so there they are told apart by what the header
+names. The data port and the control port may share one link: two relays, the same `Link` objects.
 """
 
 from __future__ import annotations
 
 import heapq
 import itertools
+import math
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
@@ -16,9 +19,11 @@ from typing import Final, Literal
 
 import attrs
 import trio
+from lightspeed_protocol.header import swap_addresses
 from lightspeed_protocol.runtime.udp import Address, Datagram, UdpPort
 
-from .weather import SLACK_S, Cause, Kind, Link, Weather, kind_of, payload_of
+from .packets import Kind, Packet, read_packet
+from .weather import SLACK_S, Cause, Link, Weather
 
 Direction = Literal["up", "down"]
 Label = tuple[int, int]  # (player, number): what a game packet is called
@@ -55,26 +60,42 @@ class Counts:
     overflow: int = 0  # copies that found no room among those in the air
 
 
+@attrs.frozen(eq=False)
+class Links:
+    """Both directions of the way between a client and its node."""
+
+    up: Link
+    down: Link
+
+    @classmethod
+    def make(cls, up: Weather, down: Weather, seed: int | str) -> Links:
+        """Before `begin`: losses and delays, but no burst and no blackhole yet."""
+        return cls(Link(up, f"{seed}/up", math.inf), Link(down, f"{seed}/down", math.inf))
+
+    def begin(self, now: float) -> None:
+        """Bursts and blackholes count from here."""
+        self.up.began = self.down.began = now
+
+
 @attrs.define(eq=False)
 class _Client:
     address: Address
     upstream: UdpPort
-    lane: int | None = None  # of its source and repair packets
+    lane: int | None = None  # of its source and repair packets, where it is one conversation
     control_lane: int | None = None
-    index: dict[tuple[Direction, Kind], int] = attrs.field(factory=dict)
 
 
 @attrs.define(eq=False)
 class ImpairedRelay:
-    """Made by `open_relay`. `address` is where the client must think the node is."""
+    """Made by `open_relay`. `front` is where the client must think the node is."""
 
+    front: UdpPort
     node: Address
-    up: Link
-    down: Link
-    _front: UdpPort
+    links: Links
     _nursery: trio.Nursery
     _stack: ExitStack
     _clock: Callable[[], float]
+    _read: Callable[[bytes], Packet]
     _label_of: Callable[[bytes], Label | None]
     counts: dict[Direction, Counts] = attrs.field(
         factory=lambda: {"up": Counts(), "down": Counts()}
@@ -83,6 +104,8 @@ class ImpairedRelay:
     refused: int = 0  # datagrams of clients beyond `MAX_CLIENTS`
     strangers: int = 0  # datagrams towards a client that did not come from the node
     _clients: dict[Address, _Client] = attrs.field(factory=dict)
+    _conversations: dict[bytes, int] = attrs.field(factory=dict)  # as the client names it -> lane
+    _index: dict[tuple[Direction, Kind, int], int] = attrs.field(factory=dict)
     _lanes: int = 0
     _control_lanes: int = 0
     _air: list[tuple[float, int, bytes, UdpPort, Address, Fate, Counts]] = attrs.field(factory=list)
@@ -90,22 +113,14 @@ class ImpairedRelay:
     _timer: trio.CancelScope = attrs.field(factory=trio.CancelScope)
 
     @property
-    def address(self) -> Address:
-        return self._front.address
-
-    @property
     def waiting(self) -> int:
         """Datagrams in the air."""
         return len(self._air)
 
-    def begin(self, now: float) -> None:
-        """Bursts and blackholes count from here."""
-        self.up.began = self.down.began = now
-
     async def run_up(self) -> None:
         """Client to node."""
         while True:
-            batch = await self._front.receive()
+            batch = await self.front.receive()
             now = self._clock()
             for datagram, source in batch:
                 client = self._clients.get(source) or self._admit(source)
@@ -120,7 +135,7 @@ class ImpairedRelay:
             now = self._clock()
             for datagram, source in batch:
                 if source == self.node:
-                    self._take("down", client, datagram, self._front, client.address, now)
+                    self._take("down", client, datagram, self.front, client.address, now)
                 else:
                     self.strangers += 1
             self._set_timer()
@@ -156,18 +171,19 @@ class ImpairedRelay:
         to: Address,
         now: float,
     ) -> None:
-        kind = kind_of(datagram)
-        lane = self._lane(client, kind)
-        index = client.index.get((direction, kind), 0)
-        client.index[direction, kind] = index + 1
-        link = self.up if direction == "up" else self.down
+        kind, conversation, payload = self._read(datagram)
+        if direction == "down" and conversation:
+            conversation = swap_addresses(conversation)
+        lane = self._lane(client, kind, conversation)
+        index = self._index.get((direction, kind, lane), 0)
+        self._index[direction, kind, lane] = index + 1
+        link = self.links.up if direction == "up" else self.links.down
         counts = self.counts[direction]
         counts.received[kind] += 1
         counts.bytes[kind] += len(datagram)
         arrivals = link.pass_through(kind, len(datagram), now, lane)
         label = None
         if kind is Kind.SOURCE:
-            payload = payload_of(datagram)
             counts.payload_bytes += len(payload)
             label = self._label_of(payload)
         fate = Fate(direction, lane, kind, index, label, not arrivals, link.cause)
@@ -183,16 +199,22 @@ class ImpairedRelay:
             else:
                 heapq.heappush(self._air, (due, next(self._tie), datagram, port, to, fate, counts))
 
-    def _lane(self, client: _Client, kind: Kind) -> int:
-        if kind is Kind.CONTROL:
+    def _lane(self, client: _Client, kind: Kind, conversation: bytes) -> int:
+        if kind is not Kind.SOURCE and kind is not Kind.REPAIR:
             if client.control_lane is None:
                 client.control_lane = self._control_lanes
                 self._control_lanes += 1
             return client.control_lane
-        if client.lane is None:
-            client.lane = self._lanes
-            self._lanes += 1
-        return client.lane
+        known = self._conversations.get(conversation) if conversation else client.lane
+        if known is not None:
+            return known
+        lane = self._lanes
+        self._lanes += 1
+        if conversation:
+            self._conversations[conversation] = lane
+        else:
+            client.lane = lane
+        return lane
 
     def _release(
         self, datagram: bytes, port: UdpPort, to: Address, fate: Fate, counts: Counts, now: float
@@ -217,28 +239,18 @@ class ImpairedRelay:
 
 @asynccontextmanager
 async def open_relay(
+    front: UdpPort,
     node: Address,
+    links: Links,
     *,
-    up: Weather,
-    down: Weather,
-    seed: int | str,
+    read: Callable[[bytes], Packet] = read_packet,
     label_of: Callable[[bytes], Label | None] = lambda _payload: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> AsyncIterator[ImpairedRelay]:
-    """A relay in front of `node` for the body's time. Raises `OSError` without a socket."""
+    """A relay in front of `node` for the body's time. `front` stays the caller's."""
     with ExitStack() as stack:
-        front = stack.enter_context(UdpPort.bind(("127.0.0.1", 0)))
         async with trio.open_nursery() as nursery:
-            relay = ImpairedRelay(
-                node,
-                Link(up, f"{seed}/up", clock()),
-                Link(down, f"{seed}/down", clock()),
-                front,
-                nursery,
-                stack,
-                clock,
-                label_of,
-            )
+            relay = ImpairedRelay(front, node, links, nursery, stack, clock, read, label_of)
             nursery.start_soon(relay.run_up)
             nursery.start_soon(relay.run_timer)
             yield relay

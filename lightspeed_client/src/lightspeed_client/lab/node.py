@@ -1,11 +1,13 @@
 """A node as a child process: started on free ports, awaited, watched, and always ended.
 
-The client never imports the node's distribution; it runs it as a player's machine would.
+The client never imports the node's distribution; it runs its commands, as who runs a node does:
+`run`, and for a node that is closed to strangers `invite`. Both get a scratch directory.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import json
 import socket
 import subprocess
 import sys
@@ -14,45 +16,45 @@ from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import attrs
 import trio
 from lightspeed_protocol.errors import LightSpeedError
+from lightspeed_protocol.invite import Invite
 from lightspeed_protocol.runtime.udp import Address
+
+from ..address import write_address
+from .home import Doors, Home, NodeLimits
 
 MODULE: Final = "lightspeed_proxy"
 START_S: Final = 10.0  # a start takes about a second; a busy machine several
 STOP_S: Final = 3.0  # then SIGKILL; the node is told to drain for less
 TRIES: Final = 5  # for ports that another program took in between
 KEPT_LINES: Final = 40  # of what the node said, to show when it dies
+NAME: Final = "lab"  # on the invite
+OK: Final = 200
+
+# Out of reach of the terminal's Ctrl-C: that is for the lab, which then ends its children itself.
+if sys.platform == "win32":
+    _APART: Final[dict[str, Any]] = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+else:
+    _APART: Final[dict[str, Any]] = {"start_new_session": True}
 
 
 class WorldBroken(LightSpeedError):
     """A part of the lab's world is missing or died; the text says which and what to do."""
 
 
-@attrs.frozen(kw_only=True)
-class NodeLimits:
-    """What the lab's node allows; the lab asks for enough that its own load passes."""
-
-    max_clients: int = 100
-    max_pps_per_client: int = 1000
-    max_bps_per_client: int = 1_000_000
-
-    def to_toml(self) -> str:
-        """A whole configuration file, so that this machine's own is not read."""
-        limits = "\n".join(f"{name} = {value}" for name, value in attrs.asdict(self).items())
-        return f"[limits]\n{limits}\n\n[shutdown]\ndrain_s = 0.2\n"
-
-
 @attrs.define(eq=False)
 class NodeProcess:
-    """A running node. `data` is where its tunnels come in."""
+    """A running node. `data` is where its tunnels come in, `invite` what a player would paste."""
 
     data: Address
+    control: Address
     http: Address
     process: trio.Process
+    invite: Invite | None = None
     said: deque[str] = attrs.field(factory=lambda: deque(maxlen=KEPT_LINES))
 
     @property
@@ -65,26 +67,58 @@ class NodeProcess:
 
 
 @asynccontextmanager
-async def open_node(limits: NodeLimits) -> AsyncIterator[NodeProcess]:
-    """A node that is ready. Raises `WorldBroken` when it cannot be had or dies meanwhile."""
+async def open_node(limits: NodeLimits, doors: Doors | None = None) -> AsyncIterator[NodeProcess]:
+    """A node that is ready. Raises `WorldBroken` when it cannot be had or dies meanwhile.
+
+    With `doors` it is closed but for the one invite it comes with, and reaches game servers on
+    loopback only; without, it is open to anyone (`--dev`), for header versions 1 and 2.
+    """
     require_distribution()
-    with tempfile.TemporaryDirectory(prefix="lightspeed-lab-") as folder:
-        node = await _start(_write(limits, Path(folder, "proxy.toml")))
-        try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(_listen, node)
-                nursery.start_soon(_watch, node)
-                yield node
-                nursery.cancel_scope.cancel("lab over")
-        finally:
-            with trio.CancelScope(shield=True):
-                await _end(node)
+    send, receive = trio.open_memory_channel[Invite](1)
+    with send, receive, tempfile.TemporaryDirectory(prefix="lightspeed-lab-") as folder:
+        home = Home.make(Path(folder), limits, doors)
+        async with trio.open_nursery() as beside:
+            if doors is not None:  # while the node starts: both take a second
+                beside.start_soon(_bring_invite, home, send)
+            node = await _start(home)
+            try:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(_listen, node)
+                    nursery.start_soon(_watch, node)
+                    if doors is not None:
+                        node.invite = await receive.receive()
+                        await _until_known(node)
+                    yield node
+                    nursery.cancel_scope.cancel("lab over")
+            finally:
+                with trio.CancelScope(shield=True):
+                    await _end(node)
 
 
-async def _start(config: Path) -> NodeProcess:
+async def _bring_invite(home: Home, to: trio.MemorySendChannel[Invite]) -> None:
+    to.send_nowait(await make_invite(home))
+
+
+async def make_invite(home: Home) -> Invite:
+    """As `lightspeed-proxy invite` prints it and `lightspeed add` reads it."""
+    command = _command(home, "invite", NAME, "--json")
+    with trio.move_on_after(START_S):
+        done = await trio.run_process(
+            command, capture_stdout=True, capture_stderr=True, check=False, **_APART
+        )
+        if done.returncode == 0:
+            return Invite.parse(json.loads(done.stdout)["invite"])
+        said = done.stderr.decode("utf-8", "replace").strip().replace("\n", "\n  ")
+        raise WorldBroken(
+            f"`lightspeed-proxy invite` failed (exit status {done.returncode}); it said:\n  {said}"
+        )
+    raise WorldBroken(f"`lightspeed-proxy invite` took more than {START_S:.0f} s: try again")
+
+
+async def _start(home: Home) -> NodeProcess:
     """A node that answers; another program may take a free port first, then it is tried again."""
     for _ in range(TRIES):
-        node = await _spawn(config)
+        node = await _spawn(home)
         ready = False
         try:
             async with trio.open_nursery() as nursery:
@@ -111,9 +145,8 @@ def require_distribution() -> None:
         )
 
 
-def _write(limits: NodeLimits, path: Path) -> Path:
-    path.write_text(limits.to_toml(), "utf-8")
-    return path
+def _command(home: Home, *words: str) -> list[str]:
+    return [sys.executable, "-m", MODULE, *words, *home.options()]
 
 
 def _free_port(kind: socket.SocketKind) -> int:
@@ -124,29 +157,21 @@ def _free_port(kind: socket.SocketKind) -> int:
         return port
 
 
-async def _spawn(config: Path) -> NodeProcess:
+async def _spawn(home: Home) -> NodeProcess:
     data = ("127.0.0.1", _free_port(socket.SOCK_DGRAM))
+    control = ("127.0.0.1", _free_port(socket.SOCK_DGRAM))
     http = ("127.0.0.1", _free_port(socket.SOCK_STREAM))
-    command = [sys.executable, "-m", MODULE, "run", "--dev", "--config", str(config)]
-    command += ["--data", f"{data[0]}:{data[1]}", "--http", f"{http[0]}:{http[1]}"]
-    # Out of reach of the terminal's Ctrl-C: that is for the lab, which then ends the node itself.
-    if sys.platform == "win32":
-        process = await trio.lowlevel.open_process(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            creationflags=subprocess.CREATE_NEW_PROCESS_GROUP,
-        )
-    else:
-        process = await trio.lowlevel.open_process(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        )
-    return NodeProcess(data, http, process)
+    command = _command(home, "run", *(["--dev"] if home.doors is None else []))
+    for name, address in (("--data", data), ("--control", control), ("--http", http)):
+        command += [name, write_address(address)]
+    process = await trio.lowlevel.open_process(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        **_APART,
+    )
+    return NodeProcess(data, control, http, process)
 
 
 async def _listen(node: NodeProcess) -> None:
@@ -168,24 +193,40 @@ async def _wait_ready(node: NodeProcess) -> bool:
                 if any("in use" in line for line in node.said):
                     return False
                 raise _died(node, "did not start")
-            if await _answers_ready(node.http):
+            if (await _ask(node.http, "/readyz"))[0] == OK:
                 return True
             await trio.sleep(0.03)
     raise _died(node, f"was not ready within {START_S:.0f} s")
 
 
-async def _answers_ready(address: Address) -> bool:
+async def _until_known(node: NodeProcess) -> None:
+    """Wait for the node to have read its invites: a client that comes before is refused."""
+    with trio.move_on_after(START_S):
+        while True:
+            _, body = await _ask(node.http, "/health")
+            if body and json.loads(body)["invites"]:
+                return
+            await trio.sleep(0.03)
+    raise WorldBroken(f"the node did not see its invite; it said:\n{node.last_words()}")
+
+
+async def _ask(address: Address, path: str) -> tuple[int, bytes]:
+    """Status and body of what the node answers over HTTP; (0, b"") while it does not."""
     try:
         stream = await trio.open_tcp_stream(*address)
     except OSError:
-        return False
+        return 0, b""
+    answer = b""
     async with stream:
         try:
-            await stream.send_all(b"GET /readyz HTTP/1.0\r\nHost: localhost\r\n\r\n")
-            answer = bytes(await stream.receive_some(256))
+            await stream.send_all(f"GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n".encode())
+            async for chunk in stream:
+                answer += chunk
         except (OSError, trio.BrokenResourceError):
-            return False
-    return answer.split(b" ")[1:2] == [b"200"]
+            return 0, b""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    status = head.split(b" ")[1:2]
+    return (int(status[0]) if status else 0), body
 
 
 async def _watch(node: NodeProcess) -> None:

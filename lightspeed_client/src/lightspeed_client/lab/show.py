@@ -179,6 +179,8 @@ def final_table(*tallies: Tally) -> list[str]:
             ["-" if t.overhead is None else f"{t.overhead:.1%}" for t in tallies],
         ),
     ]
+    if any(tally.control_bytes for tally in tallies):
+        rows.append(("bytes of the control connection", [str(t.control_bytes) for t in tallies]))
     label_width = max(len(label) for label, _ in rows)
     width = max(len(cell) for _, cells in rows for cell in cells)
     lines = [

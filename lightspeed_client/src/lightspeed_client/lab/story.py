@@ -16,13 +16,21 @@ from lightspeed_protocol.runtime.daemon import STOP_SIGNALS
 from ..words import count
 from .node import WorldBroken, require_distribution
 from .show import View, final_table
+from .sites import Site
 from .tally import Tally, fec_name, take_tally, watch
 from .verdict import Verdict, judge
 from .weather import Weather
-from .world import WorldSettings, open_world
+from .world import WorldSettings, open_sites, open_world
 
 DEMO_WEATHER = Weather(loss=0.05, delay_s=0.020, jitter_s=0.010)
 DEMO_FEC_K = 4  # the documented baseline
+CAST = """\
+Everything here is real and runs on this machine only:
+  game    a server and a player, who talk as in a first-person shooter
+  node    lightspeed-proxy, closed: it carries only those who have an invite
+  invite  one line from `lightspeed-proxy invite`: the node's address, its key's pin, a token
+  client  checks that key, registers over QUIC, and seals each packet so that none can be forged
+"""
 LAB_REMEDY = "Close other programs, or take fewer --players or a lower --pps, and run it again."
 
 
@@ -31,12 +39,17 @@ class Stopped(Exception):
 
 
 async def run_match(
-    settings: WorldSettings, seconds: float, view: View, title: str, stop: trio.Event
+    settings: WorldSettings,
+    seconds: float,
+    view: View,
+    title: str,
+    stop: trio.Event,
+    sites: list[Site] | None = None,
 ) -> Tally:
     """Build a world, play one match in it, take it down again, count it."""
     began = time.monotonic()
-    async with open_world(settings) as world:
-        view.say(f"the world stands after {time.monotonic() - began:.1f} s")
+    async with open_world(settings, sites) as world:
+        view.say(f"all of it stands after {time.monotonic() - began:.1f} s")
         view.begin(title)
         try:
             async with trio.open_nursery() as nursery:
@@ -68,7 +81,8 @@ class LabStory:
     async def tell(self, stop: trio.Event) -> int:
         view, settings = self.view, self.settings
         nodes, bots = count(settings.nodes, "node"), count(settings.players, "bot")
-        view.say(f"starting {nodes}, a game server and {bots}")
+        kind = "with an invite" if settings.tunnel == "sealed" else "open to anyone"
+        view.say(f"starting {nodes} ({kind}), a game server and {bots}")
         title = f"playing {self.seconds:g} s with loss repair {fec_name(settings.fec_k)}"
         tally = await run_match(settings, self.seconds, view, title, stop)
         stopped = stop.is_set() and tally.seconds < self.seconds
@@ -94,21 +108,25 @@ class DemoStory:
         view = self.view
         weather = self.weather
         view.say(
-            "A game server, a player, a client and a node, all real, on this machine's loopback."
-            f" Between client and node a bad link: {weather.loss:.0%} loss each way,"
+            f"{CAST}  link    bad, between client and node: {weather.loss:.0%} loss each way,"
             f" {weather.delay_s * 1000:.0f} ms and up to {weather.jitter_s * 1000:.0f} ms jitter"
-            f" each way, seed {self.seed}."
+            f" each way, seed {self.seed}"
         )
         tallies = []
-        for ordinal, fec_k in enumerate((None, DEMO_FEC_K), start=1):
-            settings = WorldSettings(up=weather, down=weather, fec_k=fec_k, seed=self.seed)
-            how = "without loss repair" if fec_k is None else f"with loss repair {fec_name(fec_k)}"
-            view.say(f"\nmatch {ordinal} of 2: starting the node")
-            again = "" if fec_k is None else ", meeting the same losses again"
-            title = f"match {ordinal} of 2, {how}, {self.seconds:g} s{again}"
-            tallies.append(await run_match(settings, self.seconds, view, title, stop))
-            if stop.is_set():
-                raise Stopped
+        settings = WorldSettings(up=weather, down=weather, seed=self.seed)
+        began = time.monotonic()
+        async with open_sites(settings) as sites:
+            view.say(f"\nnode and invite are there after {time.monotonic() - began:.1f} s")
+            for ordinal, fec_k in enumerate((None, DEMO_FEC_K), start=1):
+                settings = attrs.evolve(settings, fec_k=fec_k)
+                how = f"with loss repair {fec_name(fec_k)}" if fec_k else "without loss repair"
+                again = ", meeting the same losses again" if fec_k else ""
+                view.say(f"\nmatch {ordinal} of 2: a new client registers with the invite")
+                title = f"match {ordinal} of 2, {how}, {self.seconds:g} s{again}"
+                seconds = self.seconds
+                tallies.append(await run_match(settings, seconds, view, title, stop, sites))
+                if stop.is_set():
+                    raise Stopped
         without, with_fec = tallies
         verdict = judge(without, with_fec)
         view.result(

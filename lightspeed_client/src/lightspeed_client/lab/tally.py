@@ -16,9 +16,12 @@ import attrs
 import trio
 from lightspeed_protocol.rtt import percentile
 
+from .blocks import find_unprotected
 from .impair import Direction, Label
+from .packets import Kind
 from .receipts import Receipts
-from .weather import Cause, Kind
+from .sites import Tunnel
+from .weather import Cause
 from .world import World
 
 MANY_LATE_TICKS: Final = 0.02  # fewer are an ordinary desktop's hiccups
@@ -35,7 +38,7 @@ class Way:
     own_transits_s: tuple[float, ...] = ()  # of packets that needed no repair
     late: int = 0
     repaired_late: int = 0  # of those, the ones that repair brought back
-    unclosed: int = 0  # lost and not repaired because the match ended before their block was full
+    unprotected: int = 0  # lost and not repaired because no repair packet was there for them
     lost_by: dict[Cause, int] = attrs.field(factory=dict)  # of `dropped`; only what was on
     duplicates: int = 0
     corrupt: int = 0
@@ -75,7 +78,7 @@ class Way:
             "lost_after_repair": self.lost,
             "lost_elsewhere": self.lost_elsewhere,
             "lost_by": dict(self.lost_by),
-            "unclosed": self.unclosed,
+            "unprotected": self.unprotected,
             "late": self.late,
             "repaired_late": self.repaired_late,
             "duplicates": self.duplicates,
@@ -101,6 +104,8 @@ class Tally:
     down: Way
     round_trips_s: tuple[float, ...]  # input to the state that shows it
     tunnel_rtt_ms: float | None  # median of the tunnel's own keepalives
+    tunnel: Tunnel = "sealed"
+    control_bytes: int = 0  # of the control connection: registering, keys, goodbye; both ways
     ticks: int = 1  # of the game server
     late_ticks: int = 0  # `game.LATE_TICK_S` and more behind, or skipped: the machine is too slow
     worst_tick_s: float = 0.0
@@ -139,6 +144,7 @@ class Tally:
         overhead = self.overhead
         return {
             "fec": self.fec,
+            "tunnel": self.tunnel,
             "seconds": round(self.seconds, 2),
             "up": self.up.to_json(),
             "down": self.down.to_json(),
@@ -146,6 +152,7 @@ class Tally:
             "round_trip_p95_ms": in_ms(self.round_trips_s, 0.95),
             "tunnel_rtt_ms": None if self.tunnel_rtt_ms is None else round(self.tunnel_rtt_ms, 2),
             "overhead": None if overhead is None else round(overhead, 4),
+            "control_bytes": self.control_bytes,
             "ticks": self.ticks,
             "late_ticks": self.late_ticks,
             "worst_tick_ms": round(self.worst_tick_s * 1000, 1),
@@ -228,6 +235,10 @@ def take_tally(world: World) -> Tally:
         ),
         round_trips_s=tuple(value for bot in world.bots for value in bot.round_trips),
         tunnel_rtt_ms=statistics.fmean(known) if known else None,
+        tunnel=world.settings.tunnel,
+        control_bytes=sum(
+            way.bytes[Kind.QUIC] for relay in world.control_relays for way in relay.counts.values()
+        ),
         ticks=world.game.ticks + world.game.skipped,
         late_ticks=world.game.late_ticks + world.game.skipped,
         worst_tick_s=world.game.worst_s,
@@ -243,21 +254,18 @@ def _way(
 ) -> Way:
     lost_by: dict[Cause, int] = dict.fromkeys(getattr(world.settings, direction).causes(), 0)
     dropped: set[Label] = set()
-    unclosed: set[Label] = set()
+    unprotected: set[Label] = set()
     for relay in world.relays:
-        waiting: dict[int, set[Label]] = {}  # lane -> lost, and no repair packet sent since
-        for fate in relay.log:
-            if fate.direction != direction:
-                continue
-            if fate.kind is Kind.REPAIR:
-                waiting.pop(fate.lane, None)
-            elif fate.label is not None and fate.lost:
+        fates = [fate for fate in relay.log if fate.direction == direction]
+        for fate in fates:
+            if fate.label is not None and fate.lost:
                 dropped.add(fate.label)
-                waiting.setdefault(fate.lane, set()).add(fate.label)
                 if fate.cause is not None:
                     lost_by[fate.cause] = lost_by.get(fate.cause, 0) + 1
         if world.settings.fec_k is not None:
-            unclosed.update(*waiting.values())
+            unprotected |= find_unprotected(
+                fates, world.settings.fec_k, late_start=world.settings.tunnel == "sealed"
+            )
     late = {(who, n) for who, receipts in received.items() for n in receipts.late()}
     delays: list[float] = []
     own: list[float] = []
@@ -275,7 +283,7 @@ def _way(
         delivered=delivered,
         dropped=frozenset(dropped),
         lost_by=lost_by,
-        unclosed=len(unclosed - delivered),
+        unprotected=len(unprotected - delivered),
         repair_delays_s=tuple(delays),
         own_transits_s=tuple(own),
         late=len(late),

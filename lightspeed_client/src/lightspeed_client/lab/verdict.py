@@ -210,8 +210,8 @@ def _still_lost(with_fec: Tally) -> list[str]:
     """Why each packet that repair did not bring back stayed lost, one line for each reason."""
     ways = (with_fec.up, with_fec.down)
     elsewhere = sum(max(0, way.lost_elsewhere) for way in ways)
-    unclosed = sum(way.unclosed for way in ways)
-    crowded = sum(way.lost for way in ways) - elsewhere - unclosed
+    unprotected = sum(way.unprotected for way in ways)
+    crowded = sum(way.lost for way in ways) - elsewhere - unprotected
     return [
         f"{count(number, 'packet')} stayed lost: {why}"
         for number, why in (
@@ -220,7 +220,11 @@ def _still_lost(with_fec: Tally) -> list[str]:
                 "the block lost another one too (a game packet or the repair packet), and one"
                 " repair packet brings back only one",
             ),
-            (unclosed, "the match ended before the block was full, so it got no repair packet"),
+            (
+                unprotected,
+                "no repair packet could help: repair had just begun, or the match ended before"
+                " the block was full",
+            ),
             (elsewhere, "not lost on the link, but by a limit or a full buffer on this machine"),
         )
         if number > 0

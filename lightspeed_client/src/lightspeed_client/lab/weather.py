@@ -9,43 +9,18 @@ Source: two-state loss as in Gilbert (1960) and Elliott (1963), here in continuo
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable
 from random import Random
 from typing import Any, Final, Literal, get_args
 
 import attrs
-from lightspeed_protocol.header import HEADER_BYTES, VERSION_FEC
+
+from .packets import Kind
 
 LOWER_LAYERS_BYTES: Final = 28  # IPv4 and UDP headers, which a rate limit also carries
 SLACK_S: Final = 1e-5  # timers fire this much after: a virtual clock that rounds would spin
-_FEC_END: Final = HEADER_BYTES + 4
 
 Cause = Literal["loss", "burst", "queue", "blackhole"]  # queue: the rate limit's
-
-
-class Kind(enum.Enum):
-    """What a tunnel datagram is, as far as its fate is concerned."""
-
-    SOURCE = "source"
-    REPAIR = "repair"
-    CONTROL = "control"  # keepalives, HANDSHAKE, FIN, and whatever is no tunnel packet
-
-
-def kind_of(datagram: bytes) -> Kind:
-    """Read the kind off the tunnel header, versions 1 and 2."""
-    if len(datagram) < HEADER_BYTES or datagram[0] & 15:
-        return Kind.CONTROL
-    if datagram[0] >> 4 != VERSION_FEC:
-        return Kind.SOURCE
-    if len(datagram) < _FEC_END:
-        return Kind.CONTROL
-    return Kind.REPAIR if datagram[22] >= datagram[23] else Kind.SOURCE
-
-
-def payload_of(datagram: bytes) -> bytes:
-    """The game's bytes inside a source packet."""
-    return datagram[_FEC_END if datagram[0] >> 4 == VERSION_FEC else HEADER_BYTES :]
 
 
 def _share(_: object, field: attrs.Attribute[Any], value: float) -> None:
@@ -112,7 +87,7 @@ class Weather:
 
 @attrs.define(eq=False)
 class Link:
-    """One direction. `began` is the moment that bursts and blackholes count from."""
+    """One direction. Bursts and blackholes count from `began`; before it there are none."""
 
     weather: Weather
     seed: int | str
@@ -189,13 +164,13 @@ class Link:
         return any(hole.at_s <= at < hole.at_s + hole.for_s for hole in self.weather.blackholes)
 
     def _bursting(self, now: float, burst: Burst) -> bool:
-        if burst.share == 0:
+        if burst.share == 0 or now < self.began:
             return False
         rng = self._burst_rng
         if rng is None:
             rng = self._burst_rng = Random(f"{self.seed}/burst")
             self._in_burst = rng.random() >= burst.share  # the loop below turns it over at once
-        at = max(0.0, now - self.began)
+        at = now - self.began
         while at >= self._burst_until:
             self._in_burst = not self._in_burst
             mean_s = burst.mean_s
