@@ -122,25 +122,38 @@ async def open_node(
         yield child
 
 
+def player_env(home: Path) -> dict[str, str]:
+    """A player's own directories: what a client keeps stays under `home`."""
+    homes = {"HOME": home, "XDG_CONFIG_HOME": home / "config", "XDG_STATE_HOME": home / "state"}
+    return {name: str(path) for name, path in homes.items()}
+
+
 @asynccontextmanager
 async def open_client(
     home: Path,
     *,
     server: str,
-    proxy: str,
+    proxy: str | None = None,
     local_port: int,
     fec: str = "off",
     inside: str | None = None,
+    ready: bool = True,
 ) -> AsyncIterator[Child]:
-    """A `lightspeed redirect --json` that has heard its node. Its files stay under `home`."""
+    """A `lightspeed redirect --json` that has heard its node. Its files stay under `home`.
+
+    Without `proxy` it uses the node that was added under `home`. With `ready=False` it has only
+    begun: games can be pointed at it, but it may be one that never hears its node.
+    """
     command = [sys.executable, "-m", "lightspeed_client", "redirect", "--json"]
-    command += ["--server", server, "--proxy", proxy, "--fec", fec]
-    command += ["--local-port", str(local_port)]
-    homes = {"HOME": home, "XDG_CONFIG_HOME": home / "config", "XDG_STATE_HOME": home / "state"}
-    env = {name: str(path) for name, path in homes.items()}
-    async with open_child("client", command, inside=inside, env=env) as child:
-        await child.until(lambda: child.latest().get("rtt_ms") is not None, "answer from the node")
-        yield child
+    command += ["--server", server, "--fec", fec, "--local-port", str(local_port)]
+    command += [] if proxy is None else ["--proxy", proxy]
+    async with open_child("client", command, inside=inside, env=player_env(home)) as client:
+        await client.until(lambda: bool(client.latest()), "first figures")
+        if ready:
+            await client.until(
+                lambda: client.latest().get("rtt_ms") is not None, "answer from the node"
+            )
+        yield client
 
 
 def free_ports(count: int) -> list[int]:
