@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import trio
 from lightspeed_protocol.header import FIN, HANDSHAKE, KEEPALIVE, control_packet, decode
-from lightspeed_proxy.legacy_path import MOST_PORTS, plain_host
-from lightspeed_proxy.sessions import Lease, Session
+from lightspeed_proxy.legacy_path import MOST_PORTS
+from lightspeed_proxy.sessions import Lease, Session, plain_host
 from trio.testing import MockClock
 
 from tests.support.relays import Host, World, open_world
@@ -107,7 +107,7 @@ async def test_two_registrations_from_one_host_are_told_apart_by_their_tokens(
         assert [p for p, _ in await server.heard()] == [b"here"]
 
 
-async def test_fin_closes_the_port_and_it_must_prove_itself_again(
+async def test_a_fin_that_anybody_could_write_is_answered_but_ends_nothing(
     autojump_clock: MockClock,
 ) -> None:
     async with open_world(dev=False, security=OPEN) as world:
@@ -116,12 +116,35 @@ async def test_fin_closes_the_port_and_it_must_prove_itself_again(
         player = world.player(server, token=TOKEN)
         await prove(world, player)
         world.play(player, b"hello")
-        player.send(control_packet(FIN, token=TOKEN), world.address)
-        assert decode((await player.heard())[0][0]).flags == FIN
-        assert (root.ports, world.relay.flows) == ([], 0)
-        assert len(await server.heard()) == 1
+        for token in range(256):
+            player.send(control_packet(FIN, token=token), world.address)
+            await trio.sleep(0.01)
+        assert {decode(data).flags for data, _ in await player.heard()} == {FIN}
+        assert (len(root.ports), world.relay.flows) == (1, 1)
+
+
+async def test_whoever_tries_tokens_from_a_proven_port_makes_it_prove_itself_again(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_world(dev=False, security=OPEN) as world:
+        register(world)
+        server = world.host()
+        player = world.player(server, token=TOKEN)
         await prove(world, player)
-        assert len(root.ports) == 1
+        world.play(player, b"mine")
+        [(_, exit_address)] = await server.heard()
+        assert player.endpoint is not None
+        for token in range(256):
+            player.endpoint.token = token
+            world.play(player, b"spoofed")  # as somebody who forges address and port would
+            await trio.sleep(0.01)
+        assert [p for p, _ in await server.heard()] == []
+        player.endpoint.token = TOKEN
+        question = (await player.heard())[-1][0]
+        assert decode(question).flags == HANDSHAKE
+        player.send(question, world.address)
+        world.play(player, b"mine again")
+        assert await server.heard() == [(b"mine again", exit_address)]
 
 
 async def test_ports_of_one_client_are_bounded(autojump_clock: MockClock) -> None:
@@ -133,7 +156,7 @@ async def test_ports_of_one_client_are_bounded(autojump_clock: MockClock) -> Non
             await prove(world, player)
             await trio.sleep(0.1)
         assert len(root.ports) == MOST_PORTS
-        assert world.relay.sessions == MOST_PORTS
+        assert world.relay.sessions == 1
         world.play(players[-1], b"newest")
         world.play(players[0], b"oldest")
         assert [p for p, _ in await server.heard()] == [b"newest"]

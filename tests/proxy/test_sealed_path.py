@@ -231,7 +231,7 @@ async def test_resume_keeps_flows_and_ports_and_refuses_the_old_key(
         world.play_sealed(player, b"before")
         [(_, exit_address)] = await server.heard()
         [late] = player.flow.wrap(b"old key", 0)
-        world.relay.renew(player.session, b"N" * 16)
+        world.relay.renew(player.session, b"N" * 16, "127.0.0.1")
         player.host.send(late, world.address)
         player.end = player.flow.end = SealedEnd.client(7, b"N" * 16)
         player.flow.encoder = WindowEncoder(None)  # a client started anew

@@ -126,13 +126,15 @@ class World:
         *,
         session_id: int = 7,
         encoder: WindowEncoder | None = None,
+        heir_to: Session | None = None,
         **lease: Any,
     ) -> SealedPlayer:
         """A client that has registered and whose game speaks to `server`."""
         host = self.host()
         key = bytes([session_id]) * 16
+        lease = {"host": "127.0.0.1"} | lease
         granted = Lease(invite="friend", session_id=session_id, key=key, **lease)
-        session = self.relay.grant(granted, trio.current_time())
+        session = self.relay.grant(granted, trio.current_time(), heir_to=heir_to)
         end = SealedEnd.client(session_id, key)
         game = ("::1" if ":" in server[0] else "127.0.0.1", 50_000 + session_id)
         flow = SealedFlow(end, pack_addresses(game, server), encoder or WindowEncoder(None))

@@ -50,6 +50,7 @@ NO_FEC: Final = bytes(4)
 _ID: Final = struct.Struct("!I")
 _SEEN_ALL: Final = (1 << WINDOW) - 1
 _WRAP: Final = 0x10000
+_LAST: Final = (1 << 48) - 1
 
 
 def direction_keys(session_key: bytes, session_id: int) -> tuple[bytes, bytes]:
@@ -179,6 +180,8 @@ class Opener:
         number = highest + ((datagram[2] << 8 | datagram[3]) - highest + 0x8000) % _WRAP - 0x8000
         if number < 0:
             number += _WRAP
+        elif number > _LAST:
+            raise WireError("future")
         covered = datagram[: size - TAG_BYTES] + datagram[size:]
         tag = datagram[size - TAG_BYTES : size]
         keyed = self._current.copy()
@@ -187,7 +190,7 @@ class Opener:
             number, covered, tag, now
         ):
             ahead = self._current.copy()
-            ahead.update(((number >> 16) + 1).to_bytes(4, "big") + covered)
+            ahead.update(((number >> 16) + 1 & 0xFFFFFFFF).to_bytes(4, "big") + covered)
             raise WireError("future" if compare_digest(ahead.digest(), tag) else "forged")
         ahead_by = number - highest
         if ahead_by == 1:

@@ -12,7 +12,7 @@ import attrs
 DROP_REASONS: Final = (
     "closed",  # version 1 or 2, and this node has neither --dev nor `legacy`
     "unregistered",  # version 1 or 2 from an address or with a token nobody registered
-    "unproven",  # the right token, but its port has not answered a HANDSHAKE yet
+    "unproven",  # its address has not answered a HANDSHAKE yet: not heard, or not spoken to
     "session",  # a sealed packet of no session here
     "forged",  # a sealed packet with a wrong tag
     "replayed",  # a sealed packet that came before

@@ -28,6 +28,7 @@ from lightspeed_protocol.header import (
 from lightspeed_protocol.runtime.ready import ReadySockets, ready_sockets
 from lightspeed_protocol.sealed_flow import SealedFlow
 
+from .abuse import DATAGRAM_OVERHEAD
 from .config import ProxyConfig
 from .counters import Counters
 from .destinations import DestinationPolicy
@@ -181,6 +182,8 @@ class Flows:
             fin = control_packet(FIN, token=max(session.token, 0), timestamp_us=microseconds(now))
         else:
             fin = session.end.control(FIN, microseconds(now), addresses=addresses)
+            if not session.spend(len(fin) + DATAGRAM_OVERHEAD):
+                return
         self.send(session.data, fin, session.client)
 
     def send(self, data: socket.socket, packet: bytes, client: Address | None) -> None:

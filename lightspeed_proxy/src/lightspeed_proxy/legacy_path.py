@@ -33,19 +33,17 @@ from lightspeed_protocol.runtime.udp import LARGEST_BYTES
 from .abuse import Bans, Challenges, Opened
 from .flows import Flows
 from .rate_limit import Meter, Rates
-from .sessions import Address, Session
-from .table import DATA, PythonFlowTable
+from .sessions import Address, Session, plain_host
+from .table import DATA, MOST_WRONG, PythonFlowTable
 
 log = logging.getLogger(__name__)
 
 # Keepalives of addresses without a session are answered byte for byte, but not without end.
 STRANGERS_PER_S: Final = 2000
+ASKED_PER_S: Final = (
+    20  # new ports, all together: each question is one guess in 65 536 for a spoofer
+)
 MOST_PORTS: Final = 16  # of one registered client; the one silent longest gives way
-
-
-def plain_host(host: str) -> str:
-    """An IPv4 peer of a socket for both families, as IPv4."""
-    return host.removeprefix("::ffff:") if "." in host else host
 
 
 @attrs.define(eq=False)
@@ -56,11 +54,13 @@ class LegacyPath:
     down: Rates
     bans: Bans = attrs.field(factory=Bans)
     _strangers: Meter = attrs.field(init=False)
+    _questions: Meter = attrs.field(init=False)
     _offenders: Challenges = attrs.field(init=False)  # who answers is banned
     _newcomers: Challenges = attrs.field(init=False)  # who answers may send
 
     def __attrs_post_init__(self) -> None:
         self._strangers = Meter(Rates(STRANGERS_PER_S, STRANGERS_PER_S * LARGEST_BYTES))
+        self._questions = Meter(Rates(ASKED_PER_S, ASKED_PER_S))
         self._offenders = Challenges(self.flows.rng)
         self._newcomers = Challenges(self.flows.rng)
 
@@ -78,11 +78,17 @@ class LegacyPath:
         if self.bans.holds(client, now):
             raise WireError("banned")
         root = None
+        session = sessions.by_client.get(client)
         if not self.flows.dev:
             root = sessions.registered.get((plain_host(client[0]), datagram[1]))
             if root is None:
+                if session is not None:
+                    session.wrong += 1
                 raise WireError("unregistered")
-        session = sessions.by_client.get(client)
+            if session is not None and session.wrong >= MOST_WRONG and datagram[0] in DATA:
+                # Somebody tries tokens from this port: whose is the one that fits?
+                self._ask_newcomer(data, client, root, now)
+                raise WireError("unproven")
         if datagram[0] not in DATA:
             self._answer_flag(data, datagram, client, session, root, now)
             return
@@ -133,11 +139,9 @@ class LegacyPath:
         if first & FIN:
             flag = FIN
             counters.fins += 1
-            if session is not None:
-                if session.lease is None:
-                    self.flows.end_all(session)
-                else:
-                    self._leave(session)
+            # A registered session ends over QUIC: this could be anybody's.
+            if session is not None and session.lease is None:
+                self.flows.end_all(session)
                 counters.sessions_closed += 1
         elif self.flows.draining:
             raise WireError("draining")  # an answer would say: still here
@@ -163,8 +167,7 @@ class LegacyPath:
         if self.flows.draining:
             raise WireError("draining")
         if root is not None:
-            assert root.lease is not None
-            self._ask(self._newcomers, data, client, root.lease.token, now)
+            self._ask_newcomer(data, client, root, now)
             raise WireError("unproven")
         most = self.flows.config.limits.max_clients
         if len(self.flows.sessions) >= most:
@@ -177,6 +180,10 @@ class LegacyPath:
     def _open_port(self, data: socket.socket, client: Address, root: Session, now: float) -> None:
         """A port of a registered client, which has answered from there."""
         assert root.lease is not None
+        known = self.flows.sessions.by_client.get(client)
+        if known is not None:
+            known.wrong = 0
+            return
         if len(root.ports) >= MOST_PORTS:
             self._leave(min(root.ports, key=lambda port: port.last_heard))
         port = Session(
@@ -205,6 +212,13 @@ class LegacyPath:
         self.flows.end_all(port)
         if port.client is not None:
             self.flows.sessions.by_client.pop(port.client, None)
+
+    def _ask_newcomer(
+        self, data: socket.socket, client: Address, root: Session, now: float
+    ) -> None:
+        assert root.lease is not None
+        if self._questions.admit(0, now) is None:
+            self._ask(self._newcomers, data, client, root.lease.token, now)
 
     def _ask(
         self,

@@ -28,7 +28,7 @@ from .flows import Flows
 from .legacy_path import LegacyPath
 from .rate_limit import Meter, Rates
 from .sealed_path import SealedPath
-from .sessions import Lease, Session, Sessions
+from .sessions import Lease, Session, Sessions, plain_host
 from .table import Punt, PythonFlowTable
 
 NODE_PORT: Final = 4434  # where other nodes hear: two of them must not talk to each other
@@ -130,10 +130,14 @@ class Relay:
 
     # -- what the control plane asks for -----------------------------------------------
 
-    def grant(self, lease: Lease, now: float) -> Session:
-        """A session for a client that has registered. Raises `WireError` "max-clients"."""
+    def grant(self, lease: Lease, now: float, *, heir_to: Session | None = None) -> Session:
+        """A session for a client that has registered.
+
+        `heir_to` is one of the same client that is about to end: limits go on from it, so that
+        registering again gives nobody more than his share. Raises `WireError` "max-clients".
+        """
         most = self.config.limits.max_clients
-        if len(self._sessions) >= most:
+        if len(self._sessions) - (heir_to is not None) >= most:
             self._flows.say_full("max_clients", most)
             raise WireError("max-clients")
         rates = lease.rates
@@ -147,7 +151,10 @@ class Relay:
             end=None if lease.key is None else SealedEnd.node(lease.session_id, lease.key),
             opened_at=now,
             last_heard=now,
+            host=lease.host,
         )
+        if heir_to is not None:
+            session.inherit(heir_to)
         self._sessions.enrol(session)
         self.counters.sessions_created += 1
         return session
@@ -156,14 +163,18 @@ class Relay:
         """The registered session of this id."""
         return self._sessions.find(session_id)
 
-    def renew(self, session: Session, key: bytes) -> None:
-        """The client starts afresh with this key; its flows and their ports stay.
+    def renew(self, session: Session, key: bytes, host: str) -> None:
+        """The client, now at `host`, starts afresh with this key; its flows and their ports stay.
 
         What this end sends goes on being counted, for a client that was not restarted; what it
         kept of the client's numbers is forgotten, for one that was.
         """
         assert session.end is not None
         session.end = SealedEnd.node(session.id, key)
+        session.host, session.proof = host, None
+        session.held.clear()
+        if session.client is not None and plain_host(session.client[0]) != host:
+            session.client = None  # it speaks first
         for flow in session.flows.values():
             if flow.sealed is not None:
                 flow.sealed.end, flow.sealed.decoder = session.end, None

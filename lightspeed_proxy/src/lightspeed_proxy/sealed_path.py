@@ -5,6 +5,7 @@ Source: PROTOCOL.md, "Sealed header".
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 import attrs
@@ -19,9 +20,11 @@ from lightspeed_protocol.header import (
 )
 from lightspeed_protocol.seal import ADDRESSES6, SEALED6_BYTES, SEALED_BYTES
 
+from .abuse import DATAGRAM_OVERHEAD
 from .flows import Flows
 from .sessions import Session
 from .table import SEALED6, PythonFlowTable
+from .whereabouts import prove
 
 LARGEST_ECHO: Final = 64  # payload bytes of a KEEPALIVE or HANDSHAKE
 
@@ -45,6 +48,8 @@ class SealedPath:
         key, flags = datagram[addresses], datagram[0]
         if flags & FIN:
             self._end(session, key, now)
+        elif flags & HANDSHAKE and prove(session, datagram[size:], self.flows.counters):
+            self.flows.counters.handshakes += 1
         elif flags & (KEEPALIVE | HANDSHAKE):
             self._echo(session, flags, datagram[size:], now)
         elif len(datagram) == size:
@@ -66,8 +71,11 @@ class SealedPath:
             self.flows.counters.handshakes += 1
         assert session.end is not None
         assert session.data is not None
+        if session.proof is not None and session.asked_at == -math.inf:
+            return  # the question comes first
         answer = session.end.control(flag, microseconds(now), payload)
-        self.flows.send(session.data, answer, session.client)
+        if session.spend(len(answer) + DATAGRAM_OVERHEAD):
+            self.flows.send(session.data, answer, session.client)
 
     def _end(self, session: Session, key: bytes, now: float) -> None:
         """FIN of a flow, or with no addresses of the whole session."""

@@ -30,12 +30,18 @@ Address = tuple[Any, ...]  # as the socket gives it: host and port, for IPv6 two
 DEAD_WORTH_SWEEPING: Final = 64  # closed flows still waiting in the heap
 
 
+def plain_host(host: str) -> str:
+    """An IPv4 peer of a socket for both families, as IPv4."""
+    return host.removeprefix("::ffff:") if "." in host else host
+
+
 @attrs.frozen(kw_only=True)
 class Lease:
     """What a client that has registered may do, and how its packets are known.
 
-    With `key` (16 bytes) its packets are sealed. Without, they are of version 1 or 2 and must
-    come from `host` and carry `token`. Empty `destinations` leaves the node's policy alone.
+    With `key` (16 bytes) its packets are sealed, and `host` has proved itself by registering from
+    there. Without, they are of version 1 or 2 and must come from `host` and carry `token`. Empty
+    `destinations` leaves the node's policy alone.
     """
 
     invite: str
@@ -51,8 +57,8 @@ class Lease:
 class Session:
     """`data` is the node's socket that hears this client and must speak to it.
 
-    `client` is None until the first packet of a registered session has come. The two sums are
-    wire bytes, IP and UDP headers included; the packet path keeps them.
+    `client` is None until the first packet of a registered session has come. The sums are wire
+    bytes, IP and UDP headers included; the packet path keeps them.
     """
 
     client: Address | None
@@ -63,6 +69,12 @@ class Session:
     lease: Lease | None = None  # None: an open node's
     end: SealedEnd | None = None  # None: versions 1 and 2
     token: int = -1  # that its version 1 and 2 packets must carry; -1 for any
+    wrong: int = 0  # tokens in packets from its address, since it last proved itself
+    host: str = ""  # of a sealed session: where somebody has proved to read what we send
+    proof: bytes | None = None  # asked of a client at another host, not answered yet
+    asked_at: float = -math.inf
+    credit: int = 0  # bytes that may be sent there until it is
+    held: list[bytes] = attrs.field(factory=list)  # packets beyond that
     opened_at: float = 0.0
     last_heard: float = 0.0
     packets_up: int = 0
@@ -77,6 +89,23 @@ class Session:
     @property
     def id(self) -> int:
         return 0 if self.lease is None else self.lease.session_id
+
+    def spend(self, size: int) -> bool:
+        """Whether a packet of `size` wire bytes may be sent to where the client seems to be.
+
+        Always to a host that has proved itself; else no more than has come from there.
+        """
+        if self.proof is None:
+            return True
+        if size > self.credit:
+            return False
+        self.credit -= size
+        return True
+
+    def inherit(self, old: Session) -> None:
+        """Go on with the limits that another session has used up."""
+        self.up, self.down, self.opened = old.up, old.down, old.opened
+        self.bytes_up, self.bytes_down = old.bytes_up, old.bytes_down
 
 
 @attrs.define(eq=False)
@@ -106,7 +135,9 @@ class Sessions:
     _dead: int = 0  # entries of the heap whose flow has been removed
 
     def __len__(self) -> int:
-        return len(self.by_client) + len(self.by_id)
+        """Clients: a registered one counts once, however many ports it has."""
+        ports = sum(len(root.ports) for root in self.registered.values())
+        return len(self.by_client) - ports + len(self.by_id) + len(self.registered)
 
     def enrol(self, session: Session) -> None:
         """Enter a session that has registered; it stays until `dismiss`, flows or not."""

@@ -41,6 +41,7 @@ from .abuse import DATAGRAM_OVERHEAD, amplifies
 from .config import Security
 from .counters import Counters
 from .sessions import Address, Flow, Session, Sessions
+from .whereabouts import ask, follow, send_unproven
 
 BATCH: Final = 64  # datagrams per wake-up, so one busy socket cannot starve the rest
 FEW: Final = 4  # sockets ready at once that are still worth reading until empty
@@ -54,6 +55,7 @@ SEALED6: Final = VERSION_SEALED6 << 4
 
 LARGEST_ANSWER: Final = LARGEST_BYTES - 4  # leaves room for what a repair packet adds
 NONE: Final[list[bytes]] = []
+MOST_WRONG: Final = 8  # tokens from the port of a version 1 or 2 client, until it is asked again
 
 
 class Punt(NamedTuple):
@@ -109,8 +111,8 @@ class PythonFlowTable:
             if session is None or size > LARGEST_BYTES:
                 punts.append(Punt(datagram, source))
                 continue
-            if session.token >= 0 and datagram[1] != session.token:
-                drops["unregistered"] += 1
+            if session.token >= 0 and (datagram[1] != session.token or session.wrong >= MOST_WRONG):
+                punts.append(Punt(datagram, source))
                 continue
             flow = session.latest
             if flow is None or flow.key != datagram[ADDRESSES]:
@@ -215,8 +217,11 @@ class PythonFlowTable:
             return None
         if opener.newest and (session.client != source or session.data is not data):
             # The newest packet says where its sender is; an older one may be a late copy.
-            self.counters.roams += session.client is not None
-            session.client, session.data = source, data
+            follow(session, data, source, len(datagram), self.counters)
+            if session.proof is not None:
+                ask(session, 0, now, self.counters)
+        elif session.proof is not None and session.client == source:
+            ask(session, len(datagram) + DATAGRAM_OVERHEAD, now, self.counters)
         session.last_heard = now
         key = datagram[key_at]
         flow = session.latest
@@ -274,7 +279,8 @@ class PythonFlowTable:
             session, endpoint, sealed = flow.session, flow.endpoint, flow.sealed
             to, data = session.client, session.data
             if to is None or data is None:
-                continue  # never: a flow begins with a packet from somewhere
+                self._discard(flow)  # its client has registered from elsewhere and not spoken yet
+                continue
             header = HEADER_BYTES if sealed is None else sealed.header_bytes
             recv = flow.sock.recv
             for _ in range(burst):
@@ -305,6 +311,12 @@ class PythonFlowTable:
                     source = b"" if endpoint is None else endpoint.wrap_plain(payload, timestamp_us)
                 else:
                     source, *repairs = endpoint.wrap(payload, timestamp_us)
+                if session.proof is not None:
+                    if send_unproven(session, source, counters):
+                        packets += 1
+                        session.packets_down += 1
+                        total += len(source)
+                    continue
                 try:
                     data.sendto(source, to)
                 except OSError:
@@ -319,6 +331,17 @@ class PythonFlowTable:
             counters.packets_down += packets
             counters.bytes_down += total
             self.last_traffic = now
+
+    def _discard(self, flow: Flow) -> None:
+        """Read what has come for a client that is nowhere, or it would be ready for ever."""
+        try:
+            flow.sock.recv(LARGEST_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            self.counters.icmp_errors += 1
+        else:
+            self.counters.drops["unproven"] += 1
 
     def _send_repair(self, session: Session, repair: bytes, now: float) -> None:
         """Within the same limits; they are the game packets' first, so nothing is lost here."""
