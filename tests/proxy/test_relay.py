@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import random
+import socket
+import sys
 
 import pytest
 import trio
@@ -466,3 +468,16 @@ async def test_without_open_files_left_the_node_refuses_and_lives(
         world.play(first, b"again")
         assert [p for p, _ in await server.heard()] == [b"again"]
         assert world.drops == {"no-socket": 1}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts them")
+async def test_what_the_kernel_drops_is_counted_too(autojump_clock: MockClock) -> None:
+    async with open_world() as world:
+        assert world.relay.kernel_drops == 0
+        world.relay.data[0].setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2000)
+        flooder = world.host()
+        for _ in range(100):
+            flooder.send(bytes(500), world.address)
+        await settle()
+        assert world.relay.kernel_drops + sum(world.drops.values()) == 100
+        assert world.relay.kernel_drops > 0

@@ -149,6 +149,11 @@ class NodeCollector(Collector):
         for reason, count in counters.drops.items():
             drops.add_metric([reason], count)
         yield drops
+        yield CounterMetricFamily(
+            "lightspeed_kernel_dropped_packets",
+            "Datagrams the kernel dropped because the data sockets were full.",
+            self._state.relay.kernel_drops,
+        )
         for field, about in SIMPLE_COUNTERS.items():
             yield CounterMetricFamily(f"lightspeed_{field}", about, getattr(counters, field))
         for field, (name, about) in FEC_COUNTERS.items():

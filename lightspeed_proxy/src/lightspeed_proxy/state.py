@@ -24,6 +24,8 @@ class DataPlane(Protocol):
     def sessions(self) -> int: ...
     @property
     def flows(self) -> int: ...
+    @property
+    def kernel_drops(self) -> int: ...
 
 
 @attrs.define(eq=False)
@@ -43,7 +45,7 @@ class ControlCounters:
     malformed: int = 0  # a stream that holds no message
     unexpected: int = 0  # a message that no client sends
     too_often: int = 0  # above what one connection may ask
-    crowded_out: int = 0  # connections closed unregistered, to make room
+    crowded_out: int = 0  # connections closed because they took room and held no session
     probes: int = 0
     probes_unanswered: int = 0
     h3_requests: int = 0
