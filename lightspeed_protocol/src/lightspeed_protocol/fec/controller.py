@@ -1,0 +1,262 @@
+"""How much repair a flow gets, from what its receiver reports.
+
+The cheapest of a few plans that leaves no more than the target unrepaired in time, under the
+caps, or the one that leaves least. Raised as soon as loss is likely to need it, lowered after 12 s
+in which nothing did.
+
+Source: the plans, and the numbers below, from simulation (`bench.loss_world`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from typing import Final
+
+import attrs
+
+from .backoff import Backoff
+from .loss_history import LONG_S, MOST, SHORT_S, Estimate, LossHistory
+from .report import INTERVAL_S, Report
+from .residual import candidates, packets_ahead, residual
+from .window_plan import REPAIR_EXTRA_BYTES, Plan
+
+FIRST_PLAN: Final = Plan(4, 4)  # before the first report
+CALM_S: Final = 12.0
+LEAST_S: Final = INTERVAL_S / 4  # between choices, however many reports come
+SILENT_S: Final = 12.0  # without a report: what was known is no longer true
+# Protection is raised by what is likely: standard errors below the estimate, and times the target.
+SHORT_LIKELY: Final = 1.5
+LONG_LIKELY: Final = 1.0
+TOLERANCE: Final = 1.5
+PAUSE_S: Final = 0.1  # between packets: the flow rests, its rate is not lower
+SMOOTHING: Final = 1 / 64  # of packet sizes and the time between packets
+
+Losses = list[tuple[float, float]]  # as `residual` takes them; each of them may be what holds
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    """`target`: share of packets that may be missing `budget_s` after they were due.
+
+    `cap` and `cap_kbps` as in `credit`, which enforces them. `header_bytes`: of a whole packet,
+    less its payload.
+    """
+
+    target: float = attrs.field(default=0.001, validator=attrs.validators.gt(0))
+    budget_s: float = attrs.field(default=0.05, validator=attrs.validators.gt(0))
+    cap: float = attrs.field(default=2.0, validator=attrs.validators.ge(1))
+    cap_kbps: float | None = None
+    header_bytes: int = 64
+
+
+class Controller:
+    """One flow in one direction. `sent` with each source packet, `report` with each report."""
+
+    __slots__ = (
+        "_ahead",
+        "_backoff",
+        "_chosen_s",
+        "_history",
+        "_interval_s",
+        "_intervals",
+        "_needs",
+        "_round_trip_s",
+        "_seen",
+        "_sent_s",
+        "_settings",
+        "_silent_from",
+        "_size",
+        "plan",
+    )
+
+    def __init__(self, settings: Settings) -> None:
+        self.plan: Plan | None = FIRST_PLAN
+        self._settings = settings
+        self._history = LossHistory()
+        self._backoff = Backoff()
+        self._interval_s = 0.0  # smoothed, between packets
+        self._intervals = 0
+        self._size = 100.0  # smoothed, of payloads
+        self._sent_s: float | None = None
+        self._ahead = -1  # packets within the budget; not known yet
+        self._round_trip_s = 0.0
+        self._needs: deque[tuple[float, Plan | None]] = deque(maxlen=MOST)  # of the last 12 s
+        self._seen: Estimate | None = None  # what the choice was made by
+        self._silent_from = math.inf
+        self._chosen_s = -math.inf
+
+    @property
+    def interval_s(self) -> float:
+        """How far apart packets are, pauses aside; 0 while that is not known."""
+        return self._interval_s
+
+    def sent(self, payload_bytes: int, now: float) -> None:
+        """A source packet leaves."""
+        before, self._sent_s = self._sent_s, now
+        self._size += (payload_bytes - self._size) * SMOOTHING
+        if before is None:
+            self._size = payload_bytes
+        elif (gap := now - before) < PAUSE_S:
+            self._intervals += 1
+            gain = max(SMOOTHING, 1 / self._intervals)
+            self._interval_s += (gap - self._interval_s) * gain
+        if now >= self._silent_from:
+            self._forget()
+
+    def report(self, report: Report, now: float, round_trip_s: float) -> None:
+        """The receiver's report; `plan` may be another one after it."""
+        history = self._history
+        history.add(report, now)
+        self._silent_from = now + SILENT_S
+        if now < self._chosen_s + LEAST_S:
+            return
+        self._chosen_s = now
+        self._round_trip_s = round_trip_s
+        if self._seen is None:
+            self._needs.append((now, self.plan))
+        if (ahead := self._packets_ahead()) != self._ahead:
+            self._ahead = ahead
+            self.plan = self._alike(self.plan)
+        short, long = history.since(now - SHORT_S), history.since(now - LONG_S)
+        self._seen = long if long.loss >= short.likely(SHORT_LIKELY) else short
+        self._backoff.step(history, _repairs(self.plan), now, round_trip_s)
+        self._choose(short, long, now)
+
+    def cost(self, plan: Plan | None) -> float:
+        """Bytes sent over bytes of source packets."""
+        size = self._size + self._settings.header_bytes
+        return 1 + _repairs(plan) * (size + REPAIR_EXTRA_BYTES) / size
+
+    def explain(self) -> str:
+        """The choice and its reason, in one line."""
+        return f"{_words(self.plan)}: {self._reason()}"
+
+    def _choose(self, short: Estimate, long: Estimate, now: float) -> None:
+        """Raise, keep or lower. Plans of as many repairs are exchanged as it suits."""
+        mean = [(each.loss, each.clump) for each in (short, long)]
+        likely = [
+            (short.likely(SHORT_LIKELY), short.clump),
+            (long.likely(LONG_LIKELY), long.clump),
+        ]
+        allowed = self._allowed()
+        plan = self._pick(allowed, likely, TOLERANCE)
+        needs = self._needs
+        if (lossy_s := self._history.lossy_s) is not None:
+            at = min(lossy_s, now - SHORT_S / 2)  # when what it goes by took place
+            needs.append((at, self._pick(allowed, likely[:1], TOLERANCE)))
+        while needs and needs[0][0] <= now - CALM_S:
+            needs.popleft()
+        if _repairs(plan) < _repairs(self.plan):
+            needed = {need for _, need in needs}
+            enough = [self._pick(allowed, mean[1:]), *map(self._alike, needed)]
+            plan = max((each for each in enough if each in allowed), key=_repairs, default=plan)
+            if _repairs(plan) >= _repairs(self.plan) and self.plan in allowed:
+                plan = self.plan
+        alike = [each for each in allowed if _repairs(each) == _repairs(plan)]
+        self._change(min(alike, key=lambda each: self._left(each, mean)), short, now)
+
+    def _change(self, plan: Plan | None, before: Estimate, now: float) -> None:
+        if _repairs(plan) > _repairs(self.plan):
+            self._backoff.raised(_repairs(plan), before, now, self._round_trip_s)
+        elif _repairs(plan) < _repairs(self.plan):
+            self._backoff.lowered()
+        self.plan = plan
+
+    def _pick(
+        self, plans: list[Plan | None], losses: Losses, tolerance: float = 1.0
+    ) -> Plan | None:
+        """The first that meets the target whichever of the losses holds, or the best."""
+        most, ahead = self._settings.target * tolerance, self._ahead
+        for plan in plans:
+            if all(residual(plan, ahead, *each) <= most for each in losses):
+                return plan
+        return min(plans, key=lambda plan: self._left(plan, losses))
+
+    def _left(self, plan: Plan | None, losses: Losses) -> float:
+        """What to expect, most of all from the first, the newest."""
+        left = [residual(plan, self._ahead, *each) for each in losses]
+        return left[0] + sum(left)
+
+    def _allowed(self) -> list[Plan | None]:
+        """Plans under the caps and what must not be tried again, the cheapest first."""
+        settings = self._settings
+        most = min(settings.cap - 1, 1.0)  # the few bytes beyond are for `credit` to refuse
+        if settings.cap_kbps is not None and self._interval_s:
+            own_kbps = (self._size + settings.header_bytes) / self._interval_s / 125
+            most = min(most, settings.cap_kbps / own_kbps - 1)
+        ceiling = self._backoff.ceiling
+        plans: list[Plan | None] = [None]
+        plans += [
+            plan
+            for plan in candidates(self._ahead)
+            if _repairs(plan) <= most and _repairs(plan) < ceiling
+        ]
+        return sorted(plans, key=_repairs)
+
+    def _packets_ahead(self) -> int:
+        """How many packets follow within the budget. Holds on where the rate is at a limit."""
+        if not self._interval_s:
+            return 0
+        count = self._settings.budget_s / self._interval_s
+        ahead = packets_ahead(count)
+        return self._ahead if ahead < self._ahead <= count + 0.1 else ahead
+
+    def _alike(self, plan: Plan | None) -> Plan | None:
+        """The same kind of plan, for as many packets as the budget has now."""
+        if plan is None:
+            return None
+        plans = [each for each in candidates(self._ahead) if each.every == plan.every]
+        kind = (plan.delay > 0, plan.stride > 1)
+        same = (each for each in plans if (each.delay > 0, each.stride > 1) == kind)
+        return next(same, plans[0])
+
+    def _forget(self) -> None:
+        """Begin again as at the start."""
+        self.plan = FIRST_PLAN
+        self._ahead = -1
+        self._history = LossHistory()
+        self._backoff = Backoff()
+        self._needs.clear()
+        self._seen = None
+        self._silent_from = math.inf
+
+    def _reason(self) -> str:
+        if (seen := self._seen) is None:
+            return f"no report, costs {self.cost(self.plan):.2f}x"
+        if not seen.loss:
+            parts = ["nothing lost lately"]
+        else:
+            left = residual(self.plan, self._ahead, seen.loss, seen.clump)
+            parts = [
+                f"{_percent(seen.loss)} lost in runs of {seen.run:.1f}",
+                f"expected left {_percent(left)}",
+            ]
+        parts.append(f"costs {self.cost(self.plan):.2f}x")
+        backoff = self._backoff
+        if backoff.testing:
+            parts.append("sending less for a moment, because loss grew when more was sent")
+        elif backoff.limit < math.inf:
+            more, less = _percent(backoff.more.loss), _percent(backoff.less.loss)
+            parts.append(f"held back: with more, {more} were lost instead of {less}")
+        return ", ".join(parts)
+
+
+def _repairs(plan: Plan | None) -> float:
+    """For each source packet."""
+    return 0.0 if plan is None else 1 / plan.every
+
+
+def _percent(share: float) -> str:
+    percent = 100 * share
+    return f"{percent:.1f} %" if percent >= 1 else f"{percent:.2g} %"
+
+
+def _words(plan: Plan | None) -> str:
+    if plan is None:
+        return "no repair"
+    if plan.delay:
+        return f"a copy of each packet {plan.delay} later"
+    packets = "packet" if plan.every == 1 else f"{plan.every} packets"
+    over = f"{plan.window}" if plan.stride == 1 else f"{plan.window} that are {plan.stride} apart"
+    return f"1 repair per {packets} over {over}"
