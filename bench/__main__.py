@@ -15,15 +15,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from . import latency, memory, relay
+from . import latency, memory, registering, relay, sealing, storm
 
 Bench = Callable[[Path, float], dict[str, Any]]
 
 BENCHES: dict[str, Bench] = {
     "throughput": relay.throughput,
     "flatness": relay.flatness,
+    "sealing": sealing.sealing,
     "latency": latency.latency,
     "memory": lambda directory, _: memory.memory(directory),
+    "registering": registering.registering,
+    "attempts": storm.attempts,
+    "registrations": storm.registrations,
 }
 
 # figure, what the issue asks for, whether it is met
@@ -39,6 +43,15 @@ TARGETS: list[tuple[str, str, Callable[[Any], bool]]] = [
     ("memory.sessions_1000.kb_per_session", "<= 8", lambda x: x <= 8),
     ("memory.sessions_10000.kb_per_session", "<= 8", lambda x: x <= 8),
     ("memory.after.descriptors_left", "0", lambda x: x == 0),
+    ("memory.sealed_1000.kb_per_session", "<= 8", lambda x: x <= 8),
+    ("memory.sealed_10000.kb_per_session", "<= 8", lambda x: x <= 8),
+    ("sealing.sealed.lost", "0", lambda x: x == 0),
+    ("registering.one_by_one.failed", "0", lambda x: x == 0),
+    ("registering.parallel.failed", "0", lambda x: x == 0),
+    ("attempts.lost", "0", lambda x: x == 0),
+    ("attempts.round_p99.moves_ms", "<= 2", lambda x: x <= 2),
+    ("registrations.lost", "0", lambda x: x == 0),
+    ("registrations.round_p99.moves_ms", "<= 2", lambda x: x <= 2),
 ]
 
 
@@ -65,7 +78,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         for name in options.names or BENCHES:
             print(f"{name} ...", flush=True)
-            results[name] = BENCHES[name](Path(directory), seconds)
+            own = Path(directory, name)
+            own.mkdir()
+            results[name] = BENCHES[name](own, seconds)
     options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_text(json.dumps(results, indent=2) + "\n")
     print(json.dumps(results, indent=2))

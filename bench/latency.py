@@ -74,9 +74,9 @@ def latency(directory: Path, seconds: float) -> dict[str, Any]:
     rows: dict[str, list[float]] = {"direct": [], "tunnel": [], "tunnel_xor4": []}
     with (
         child("-m", "bench.peers", "echo", str(server), "0"),
-        node(directory) as (_, node_port),
-        redirect(node_port, server, "off") as plain,
-        redirect(node_port, server, "xor:4") as protected,
+        node(directory) as relay,
+        redirect(relay.data, server, "off") as plain,
+        redirect(relay.data, server, "xor:4") as protected,
     ):
         ports = {"direct": server, "tunnel": plain, "tunnel_xor4": protected}
         for _ in range(3):

@@ -15,7 +15,7 @@ PACED_PER_S = 4000  # round trips: 8 000 packets forwarded, a node with 60 playe
 ROUNDS = 3  # each subject in turn, so that a slow spell of the machine falls on all alike
 
 
-def _median(costs: list[Cost]) -> dict[str, Any]:
+def median_of(costs: list[Cost]) -> dict[str, Any]:
     return {
         "cpu_us_per_packet": round(statistics.median(cost.cpu_us for cost in costs), 2),
         "packets_per_s_per_core": round(statistics.median(cost.per_core for cost in costs)),
@@ -32,12 +32,12 @@ def throughput(directory: Path, seconds: float) -> dict[str, Any]:
         with (
             peer("await", server) as (await_pid, await_port),
             peer("drain", server) as (drain_pid, drain_port),
-            node(directory) as (node_pid, node_port),
+            node(directory) as relay,
         ):
             subjects = [
                 ("await", await_pid, players(1, await_port, None)),
                 ("drain", drain_pid, players(1, drain_port, None)),
-                ("node", node_pid, players(1, node_port, server)),
+                ("node", relay.pid, players(1, relay.data, server)),
             ]
             for _, pid, crowd in subjects:
                 drive(pid, crowd, echo, seconds=seconds / 4, in_flight=IN_FLIGHT)  # warm up
@@ -46,7 +46,7 @@ def throughput(directory: Path, seconds: float) -> dict[str, Any]:
                     costs[name].append(
                         drive(pid, crowd, echo, seconds=seconds, in_flight=IN_FLIGHT)
                     )
-    figures = {name: _median(rows) for name, rows in costs.items()}
+    figures = {name: median_of(rows) for name, rows in costs.items()}
     per_core = {name: row["packets_per_s_per_core"] for name, row in figures.items()}
     return figures | {
         "node_over_await": round(per_core["node"] / per_core["await"], 2),
@@ -62,18 +62,26 @@ def flatness(directory: Path, seconds: float) -> dict[str, Any]:
     """
     counts = (1, 100, 10000)
     figures: dict[str, Any] = {}
-    with udp_socket() as echo, node(directory, clients=12000) as (pid, port):
-        crowds = {n: players(n, port, echo.getsockname()[1]) for n in counts}
+    with udp_socket() as echo, node(directory, clients=12000) as relay:
+        crowds = {n: players(n, relay.data, echo.getsockname()[1]) for n in counts}
         for crowd in crowds.values():  # opens the flows
-            drive(pid, crowd, echo, seconds=max(1.0, len(crowd) / 3000), in_flight=IN_FLIGHT)
+            opening_s = max(1.0, len(crowd) / 3000)
+            drive(relay.pid, crowd, echo, seconds=opening_s, in_flight=IN_FLIGHT)
         for name, per_s in (("paced", PACED_PER_S), ("saturated", math.inf)):
             costs: dict[int, list[Cost]] = {n: [] for n in counts}
             for _ in range(ROUNDS):
                 for n, crowd in crowds.items():
                     costs[n].append(
-                        drive(pid, crowd, echo, seconds=seconds, in_flight=IN_FLIGHT, per_s=per_s)
+                        drive(
+                            relay.pid,
+                            crowd,
+                            echo,
+                            seconds=seconds,
+                            in_flight=IN_FLIGHT,
+                            per_s=per_s,
+                        )
                     )
-            rows = {str(n): _median(costs[n]) for n in counts}
+            rows = {str(n): median_of(costs[n]) for n in counts}
             cpu = [row["cpu_us_per_packet"] for row in rows.values()]
             figures[name] = rows | {"most_over_least": round(max(cpu) / min(cpu), 2)}
         for crowd in crowds.values():

@@ -78,6 +78,8 @@ class SealedNode:
     token: bytes = TOKEN
     pin: bytes = PIN
     reachable: bool = True  # the control port
+    unreachable: str = "no answer from 192.0.2.1:4433"  # what is said when it is not
+    parting: str = "gone"  # the words with which a connection ends
     sessions: dict[int, SealedSession] = attrs.field(factory=dict)
     registers: list[RegisterExtensions] = attrs.field(factory=list)
     got: list[tuple[bytes, bytes]] = attrs.field(factory=list)  # label, payload
@@ -157,7 +159,7 @@ class SealedNode:
     ) -> AsyncIterator[FakeControl]:
         await trio.lowlevel.checkpoint()
         if not self.reachable:
-            raise LinkDown("no answer from 192.0.2.1:4433")
+            raise LinkDown(self.unreachable)
         if pin != self.pin:
             raise Refused("this is not the node of your invite")
         client = FakeControl(self, tell)
@@ -262,4 +264,4 @@ class FakeControl:
 
     async def wait_closed(self) -> tuple[int, str]:
         await self.closed.wait()
-        return 0, "gone"
+        return 0, self.node.parting

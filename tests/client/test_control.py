@@ -10,7 +10,7 @@ import attrs
 import pytest
 import trio
 from lightspeed_client.app import RedirectSettings, open_redirect
-from lightspeed_client.control import RENEW_S, ControlSession
+from lightspeed_client.control import RENEW_S, STALE_S, ControlSession
 from lightspeed_client.resume import Memory
 from lightspeed_client.session import Grant
 from lightspeed_protocol.control import Disconnect, DisconnectReason, Rekey, ServerInfo
@@ -220,6 +220,76 @@ async def test_what_the_node_says_by_itself_is_acted_upon_once(autojump_clock: M
         client.tell(b"\0\0junk")
         await trio.sleep(20)
         assert world.session.state == "registered"
+
+
+async def test_a_rekey_that_a_registration_overtook_is_not_used(
+    autojump_clock: MockClock,
+) -> None:
+    """Its key is of the registration before: sealed with it, nothing would be authentic."""
+    async with open_session(SealedNode()) as world:
+        await trio.sleep(1)
+        world.node.say(Rekey(1, b"\1" * 16))
+        await trio.sleep(RENEW_S)
+        world.session.path_is_silent()
+        await trio.sleep(0.1)
+        assert len(world.grants) == 2
+        world.node.say(Rekey(2, b"\2" * 16))
+        assert world.keys == [b"\1" * 16]
+        await trio.sleep(STALE_S)
+        world.node.say(Rekey(1, b"\1" * 16))
+        world.node.say(Rekey(3, b"\3" * 16))
+        assert world.keys == [b"\1" * 16, b"\3" * 16]
+
+
+async def test_epochs_count_on_over_a_resume_and_begin_anew_with_another_session(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_session(SealedNode()) as world:
+        await trio.sleep(1)
+        world.node.say(Rekey(1, b"\1" * 16))
+        world.node.hang_up()
+        await trio.sleep(1)
+        assert [grant.resumed for grant in world.grants] == [False, True]
+        world.node.say(Rekey(1, b"\1" * 16))
+        assert len(world.keys) == 1
+        world.node.say(Rekey(2, b"\2" * 16))
+        assert len(world.keys) == 2, "another connection: nothing of the one before can come"
+        world.node.sessions.clear()
+        world.node.hang_up()
+        await trio.sleep(1.5)
+        assert [grant.resumed for grant in world.grants] == [False, True, False]
+        world.node.say(Rekey(2, b"\3" * 16))
+        assert len(world.keys) == 3
+
+
+async def test_a_data_address_that_no_node_may_name_is_said_and_tried_again_in_one_session(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_session(SealedNode(data=("127.0.0.1", 4434))) as world:
+        await trio.sleep(30)
+        assert world.grants == []
+        assert "this machine itself" in (world.session.problem or "")
+        assert len(world.node.registers) > 3
+        assert len(world.node.sessions) == 1, "the invite's devices are not used up"
+        world.node.data = NODE
+        await trio.sleep(11)
+        assert world.session.state == "registered"
+
+
+async def test_the_last_words_of_a_node_cannot_move_the_cursor(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_session(SealedNode(parting="\x1b[2Jgone\u202e\x9b")) as world:
+        await trio.sleep(1)
+        world.node.reachable = False
+        world.node.hang_up()
+        await trio.sleep(0.1)
+        assert "[2Jgone" in (world.session.problem or "")
+        assert (world.session.problem or "").isprintable()
+        world.node.unreachable = "no answer: \x1b[2J\x9b"
+        await trio.sleep(11)
+        assert "no answer:" in (world.session.problem or "")
+        assert (world.session.problem or "").isprintable()
 
 
 async def test_a_silent_path_registers_again_but_not_too_often(autojump_clock: MockClock) -> None:

@@ -119,12 +119,15 @@ GOOD = 'name = "a"\nhost = "192.0.2.1"\nport = 4433\npin = "' + "A" * 43 + '"\n'
 @pytest.mark.parametrize(
     ("text", "says"),
     [
+        ("", "is empty"),
+        (" \n", "is empty"),
         ("[[node]\n", "not TOML"),
         ("\0", "not TOML"),
         ("[[node]]\n" + GOOD.replace("A" * 43, "A" * 42), "pin is damaged"),
         ("[[node]]\n" + GOOD.replace("4433", "0"), "1 to 65535"),
         ("[[node]]\n" + GOOD.replace('"a"', '""'), "want a name"),
         ("[[node]]\n" + GOOD.replace('"192.0.2.1"', '""'), "want a host"),
+        ("[[node]]\n" + GOOD.replace("192.0.2.1", r"\u001b[31m"), "want a host"),
         ("[[node]]\n" + GOOD + 'token = "secret-and-short"\n', "token is damaged"),
         ("[[node]]\n" + GOOD + 'tokn = "x"\n', "did you mean 'token'"),
         ("[[node]]\n" + GOOD + "[[node]]\n" + GOOD, "is there twice"),
@@ -144,6 +147,34 @@ def test_a_damaged_book_is_an_error_and_never_an_empty_one(
     with pytest.raises(ConfigError):
         add(book, invite())
     assert book.read_text() == text, "left for the player to mend"
+
+
+@posix
+@pytest.mark.parametrize("target", ["nodes.toml", "elsewhere.toml"])
+def test_a_link_that_leads_nowhere_is_no_empty_book(book: Path, target: str) -> None:
+    book.parent.mkdir()
+    book.symlink_to(book.parent / target)
+    for act in (lambda: read_book(book), lambda: add(book, invite())):
+        with pytest.raises(ConfigError, match="link that leads nowhere"):
+            act()
+    assert book.is_symlink(), "left for the player to mend"
+    assert not (book.parent / "elsewhere.toml").exists()
+
+
+@posix
+def test_a_link_to_a_good_book_is_read(book: Path) -> None:
+    real = book.parent.parent / "real" / "nodes.toml"
+    node, _ = add(real, invite())
+    book.parent.mkdir()
+    book.symlink_to(real)
+    assert read_book(book) == [node]
+
+
+def test_the_book_whose_last_node_was_removed_is_empty_and_no_damage(book: Path) -> None:
+    add(book, invite())
+    remove(book, "home")
+    assert read_book(book) == []
+    assert add(book, invite())[1] == "added"
 
 
 def test_commands_at_the_same_time_lose_nothing(book: Path) -> None:

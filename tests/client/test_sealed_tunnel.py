@@ -9,8 +9,13 @@ import pytest
 import trio
 from lightspeed_client.app import RedirectSettings, open_redirect
 from lightspeed_client.redirect import Redirect
-from lightspeed_client.sealed_tunnel import SealedTunnel
-from lightspeed_protocol.header import FIN, HANDSHAKE, pack_addresses
+from lightspeed_client.sealed_tunnel import (
+    HANDSHAKE_S,
+    PROOF_MOST_S,
+    PROOF_S,
+    SealedTunnel,
+)
+from lightspeed_protocol.header import FIN, HANDSHAKE, KEEPALIVE, pack_addresses
 from lightspeed_protocol.seal import SealedEnd
 from trio.testing import MockClock, wait_all_tasks_blocked
 
@@ -105,7 +110,7 @@ async def test_every_byte_of_the_tunnel_is_in_the_overhead(autojump_clock: MockC
             await world.say(game, b"x" * 100)
             await trio.sleep(0.05)
         sent = [packet for packet, to in world.net.seen if to == NODE]
-        sent = sent[1:]  # the one that only tells the node where we are
+        sent = sent[1:]  # the one that tells the node where we are and asks it the same
         totals = world.redirect.totals()
         assert totals.overhead == pytest.approx((sum(map(len, sent)) - 4000) / 4000)
         game.close()
@@ -358,6 +363,106 @@ async def test_a_handshake_is_answered_but_not_for_ever(autojump_clock: MockCloc
         answers = [p for p, to in world.net.seen[seen:] if to == NODE and p[0] == 0x82]
         assert len(answers) == 1
         assert answers[0][36:] == b"role"
+        await trio.sleep(HANDSHAKE_S)  # the answer was lost, so the node asks again
+        seen = len(world.net.seen)
+        world.node_port.send(session.end.control(HANDSHAKE, 7, b"again"), world.outer)
+        await wait_all_tasks_blocked()
+        assert [p[36:] for p, to in world.net.seen[seen:] if p[0] == 0x82 and to == NODE] == [
+            b"again"
+        ]
+
+
+async def test_nothing_but_keepalives_goes_to_an_address_that_has_not_answered(
+    autojump_clock: MockClock,
+) -> None:
+    """A node may name any address as its own: that of somebody who is to be flooded."""
+    node = SealedNode(loses=lambda _: True)
+    async with open_world(node=node) as world:
+        game = world.net.bind(("127.0.0.1", 5000))
+        stranger = world.net.bind(("192.0.2.66", 9))
+        for number in range(20):
+            await world.say(game, b"%d" % number)
+            # the node has the keys, and may write any address on its packets
+            for payload in (b"", b"8 bytes.", b"\xea\x60"):
+                world.node_port.send(world.session.end.control(KEEPALIVE, 7, payload), world.outer)
+            world.node_port.send(world.session.end.control(HANDSHAKE, 7, b"role"), world.outer)
+            stranger.send(b"junk", world.outer)
+            await trio.sleep(0.1)
+        assert world.redirect.table.drops["unproven"] == 20
+        assert "has not answered from 192.0.2.1:4434" in (
+            world.redirect.figures(trio.current_time()).notice or ""
+        )
+        assert {packet[0] for packet, to in world.net.seen if to == NODE} == {0x81, 0x82}
+        slow = [packet for packet, to in world.net.seen if to == NODE and packet[0] == 0x81]
+        assert len(slow) <= 15
+        node.loses = lambda _: False
+        await trio.sleep(PROOF_MOST_S)
+        assert await world.say(game, b"hello") == [b"hello"]
+        assert world.redirect.figures(trio.current_time()).notice is None
+        game.close()
+        stranger.close()
+
+
+async def test_not_even_a_fin_goes_to_an_address_that_never_answered(
+    autojump_clock: MockClock,
+) -> None:
+    node = SealedNode(loses=lambda _: True)
+    async with open_world(node=node) as world:
+        assert world.tunnel.node == NODE
+        assert world.redirect.table.drops.total() == 0
+    assert {packet[0] for packet, to in world.net.seen if to == NODE} == {0x81}
+    assert node.goodbyes == 1
+
+
+async def test_a_lost_first_answer_costs_a_moment_and_no_game_packet(
+    autojump_clock: MockClock,
+) -> None:
+    began = trio.current_time()
+    node = SealedNode(loses=lambda number: number <= 2)
+    async with open_world(node=node) as world:
+        assert trio.current_time() - began == pytest.approx(PROOF_S)  # of the test's own clock
+        game = world.net.bind(("127.0.0.1", 5000))
+        assert await world.say(game, b"hello") == [b"hello"]
+        game.close()
+
+
+async def test_an_address_that_has_answered_need_not_again_when_the_session_goes_on(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_world() as world:
+        game = world.net.bind(("127.0.0.1", 5000))
+        await world.say(game, b"hello")
+        world.node.loses = lambda _: True
+        world.node.hang_up()
+        await trio.sleep(1)
+        assert len(world.node.registers) == 2
+        world.node.got.clear()
+        await world.say(game, b"on")
+        assert [payload for _, payload in world.node.got] == [b"on"]
+        game.close()
+
+
+async def test_another_address_must_answer_before_games_go_there(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_world() as world:
+        game = world.net.bind(("127.0.0.1", 5000))
+        await world.say(game, b"hello")
+        victim = world.net.bind(("192.0.2.99", 53))
+        world.node.data = victim.address
+        world.node.hang_up()
+        await trio.sleep(1)
+        assert world.tunnel.node == victim.address
+        for _ in range(10):
+            await world.say(game, b"x" * 1000)
+        assert {packet[0] for packet in victim.take()} == {0x81}
+        assert world.redirect.table.drops["not-sent"] == 10
+        world.node.data = NODE
+        world.node.hang_up()
+        await trio.sleep(3)
+        assert await world.say(game, b"back") == [b"back"]
+        victim.close()
+        game.close()
 
 
 async def test_leaving_ends_the_session_once_and_says_goodbye(autojump_clock: MockClock) -> None:

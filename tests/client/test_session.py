@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from lightspeed_client.session import (
     LEAST_DATAGRAM,
     NodeRefused,
+    check_data,
     read_grant,
     refusal,
     register_message,
@@ -111,6 +112,51 @@ def test_refusals_without_a_code_are_read_by_their_reason() -> None:
 def test_the_nodes_own_words_are_shown_on_one_line_and_cannot_move_the_cursor() -> None:
     told = refusal(Disconnect(4, encode_refusal(Refusal(code=3, text="gone\n\x1b[2Jbye"))), "home")
     assert str(told).endswith('(it says: "gone  [2Jbye")')
+
+
+HOSTILE = "\x1b]0;pwned\x07\x1b[2J\u202eX\x9b31m\u2028"
+
+
+def test_what_a_node_calls_itself_cannot_move_the_cursor_either() -> None:
+    grant = read(attrs.evolve(ack(), node_id=HOSTILE, region=HOSTILE))
+    for text in (grant.node_id, grant.region):
+        assert text.isprintable()
+        assert text == "]0;pwned  [2J X 31m"
+    assert read(attrs.evolve(ack(), node_id="n\u00f6rd-1")).node_id == "n\u00f6rd-1"
+
+
+@pytest.mark.parametrize(
+    ("host", "says"),
+    [
+        ("127.0.0.1", "this machine itself"),
+        ("127.9.9.9", "this machine itself"),
+        ("::1", "this machine itself"),
+        ("::ffff:127.0.0.1", "this machine itself"),
+        ("224.0.0.1", "many machines"),
+        ("ff02::1", "many machines"),
+        ("::ffff:224.0.0.1", "many machines"),
+        ("255.255.255.255", "many machines"),
+        ("0.0.0.0", "no address"),
+        ("::", "no address"),
+    ],
+)
+def test_no_node_may_make_the_client_send_into_itself_or_to_many(host: str, says: str) -> None:
+    with pytest.raises(NodeRefused, match="its operator") as caught:
+        check_data((host, 4434), ("192.0.2.1", 4433), "home")
+    assert says in str(caught.value)
+    assert "home" in str(caught.value)
+    assert not caught.value.for_good, "its operator may mend it"
+
+
+def test_where_data_may_go() -> None:
+    for host in ("192.0.2.1", "198.51.100.5", "10.1.2.3", "2001:db8::1", "fe80::1"):
+        assert check_data((host, 4434), ("192.0.2.1", 4433), "home") == (host, 4434)
+    for control in ("127.0.0.1", "::1", "127.0.0.2"):
+        assert check_data(("127.0.0.1", 9), (control, 4433), "home") == ("127.0.0.1", 9)
+    with pytest.raises(NodeRefused, match="many machines"):
+        check_data(("224.0.0.1", 9), ("127.0.0.1", 4433), "home")
+    with pytest.raises(NodeRefused, match="no address"):
+        check_data(("192.0.2.1", 0), ("192.0.2.1", 4433), "home")
 
 
 @given(st.binary(max_size=80))

@@ -6,7 +6,7 @@ import random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from lightspeed_protocol.cookie import ROTATE_S, VALID_S, RetryCookies
+from lightspeed_protocol.cookie import MOST_SPENT, ROTATE_S, VALID_S, RetryCookies
 
 HOME = ("192.0.2.7", 51820)
 ODCID, RSCID = b"original", b"RetrySrc"
@@ -124,3 +124,25 @@ def test_the_secret_of_long_ago_is_not_kept() -> None:
 def test_connection_ids_are_those_of_version_1() -> None:
     with pytest.raises(ValueError, match="at most 20"):
         cookies().make(HOME, bytes(21), RSCID, 0.0)
+
+
+def test_a_token_is_used_once_while_it_is_good() -> None:
+    jar = cookies()
+    token = jar.make(HOME, ODCID, RSCID, 50.0)
+    assert not jar.is_spent(RSCID, 50.0)
+    jar.spend(RSCID, 50.0)
+    for now in (50.0, 55.5, 60.999):
+        assert jar.check(token, HOME, now) is not None
+        assert jar.is_spent(RSCID, now)
+    assert not jar.is_spent(b"another!", 50.0)
+    assert jar.check(token, HOME, 61.0) is None  # and then it need not be remembered
+
+
+def test_used_tokens_are_forgotten_in_time_and_never_too_many() -> None:
+    jar = cookies()
+    for number in range(MOST_SPENT + 10):
+        jar.spend(number.to_bytes(8, "big"), 1.0)
+    assert len(jar._spent) == MOST_SPENT
+    assert jar.is_spent((MOST_SPENT + 9).to_bytes(8, "big"), 1.0)
+    jar.spend(b"later on", 20.0)
+    assert len(jar._spent) == 1

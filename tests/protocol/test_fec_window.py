@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lightspeed_protocol.fec.window import Plan, WindowDecoder, WindowEncoder
 
-from tests.support.window_code import Network, Packet, receive, sent
+from tests.support.window_code import Network, Packet, receive, receive_all, sent
 
 PLANS: list[Plan | None] = [
     None,
@@ -46,7 +46,7 @@ def check(decoder: WindowDecoder, arriving: list[Packet], sent_payloads: list[by
             delivered.add(payload)
     assert delivered >= {packet.body for packet in arriving if not packet.is_repair}
     assert (originals, decoder.recovered) == (decoder.sources, len(delivered) - originals)
-    assert (decoder.lies, decoder.late) == (0, 0)
+    assert (decoder.lies, decoder.late, decoder.exhausted) == (0, 0, 0)
     return delivered
 
 
@@ -129,7 +129,7 @@ def residual(plan: Plan, loss: float, *, count: int, seed: int) -> tuple[float, 
                 delay_s = (number - int.from_bytes(payload, "big")) * INTERVAL_S
                 in_time += delay_s <= BUDGET_S
                 waited_s += delay_s
-    assert decoder.lies == 0
+    assert (decoder.lies, decoder.exhausted) == (0, 0)
     return 100 * (1 - in_time / count), 1000 * waited_s / decoder.recovered
 
 
@@ -147,6 +147,48 @@ def test_residual_loss_is_what_the_design_promises(
     percent, delay_ms = residual(plan, loss, count=100_000, seed=5)
     assert percent == pytest.approx(want_percent, abs=tolerance)
     assert delay_ms == pytest.approx(want_delay_ms, rel=0.1)
+
+
+# Every plan in use (`residual.candidates`), the second path's, and the widest there may be; then
+# the work for each source packet that came, at 20 % loss: the most of the three kinds, rounded up.
+WORK = {
+    "8,4": (Plan(8, 4), 0.5),
+    "2,4": (Plan(2, 4), 1.5),
+    "1,3": (Plan(1, 3), 1.5),
+    "copy": (Plan(1, 1, delay=12), 0.5),
+    "pairs": (Plan(2, 2, stride=11), 0.6),
+    "1,13": (Plan(1, 13), 5),
+    "2,13": (Plan(2, 13), 4),
+    "4,32": (Plan(4, 32), 11),
+    "1,64": (Plan(1, 64), 20),
+    "2,64": (Plan(2, 64), 20),
+    "3,64": (Plan(3, 64), 20),
+    "1,64 apart": (Plan(1, 64, stride=2), 20),
+}
+
+
+@pytest.mark.parametrize("run", [1, 3, 5])
+@pytest.mark.parametrize(("plan", "most"), [pytest.param(*w, id=name) for name, w in WORK.items()])
+def test_honest_repairs_are_never_refused_for_their_work(plan: Plan, most: float, run: int) -> None:
+    """20 % of all packets lost, in runs that take repairs along, and 2 % out of order."""
+    rng = random.Random(run)
+    encoder, decoder = WindowEncoder(plan), WindowDecoder(from_start=True)
+    network = Network(rng, reordering=0.02, duplication=0.01)
+    lost = False
+    for number in range(5000):
+        lost = rng.random() >= 1 / run if lost and run > 1 else rng.random() < 0.25 / run
+        if run == 1:
+            network.loss = 0.2
+        elif lost:
+            encoder.protect(number.to_bytes(4, "big"))
+            continue
+        for packet in sent(encoder, number.to_bytes(4, "big")):
+            network.carry(packet)
+    receive_all(decoder, network.arriving())
+    assert decoder.sources > 3500
+    assert decoder.repairs > 3500 // plan.every
+    assert (decoder.exhausted, decoder.lies) == (0, 0)
+    assert decoder.work / decoder.sources <= most
 
 
 def test_two_flushes_protect_the_last_packet_before_silence() -> None:

@@ -11,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lightspeed_protocol.errors import WireError
 from lightspeed_protocol.fec.window import Plan, WindowDecoder, WindowEncoder
-from lightspeed_protocol.fec.window_decoder import AHEAD, REMEMBERED, RESTART
+from lightspeed_protocol.fec.window_decoder import (
+    AHEAD,
+    EARNED_FIRST,
+    MOST_SAVED,
+    MOST_UNKNOWN,
+    REMEMBERED,
+    RESTART,
+    SOURCE_EARNS,
+)
 from lightspeed_protocol.fec.window_plan import GF256, MAX_REACH, XOR, RepairHead
 from lightspeed_protocol.fec.window_solver import MOST_ROWS, MOST_WORK
 
@@ -27,6 +35,7 @@ from tests.support.window_code import (
 )
 
 FIELDS = pytest.mark.parametrize("field", [XOR, GF256])
+MOST_AT_ONCE = 1 + 64 + MOST_WORK  # units of work that one packet may cost
 
 
 def payload(ssn: int) -> bytes:
@@ -68,9 +77,9 @@ def test_the_documented_bytes_bring_back_what_was_lost() -> None:
     assert decoder.source(0, b"\x01\x02\x03") == [b"\x01\x02\x03"]
     found = decoder.repair(bytes.fromhex("50020001"), bytes.fromhex("0000003477d90c21dd"))
     assert found == [b"hello"]
-    assert decoder.source(3, b"\xff" * 6) == [b"\xff" * 6]
+    assert decoder.source(2, b"") == [b""]
     found = decoder.repair(bytes.fromhex("50040003"), bytes.fromhex("0100006a4e1d8a765b0b"))
-    assert found == [b""]
+    assert found == [b"\xff" * 6]
     assert (decoder.sources, decoder.repairs, decoder.recovered) == (2, 2, 2)
 
 
@@ -163,7 +172,7 @@ def test_a_wide_window_is_kept_once_it_was_seen() -> None:
 
 @FIELDS
 def test_every_length_returns(field: int) -> None:
-    lengths = (0, 1, 255, 256, 1400)
+    lengths = (1, 2, 255, 256, 1400)
     encoder = WindowEncoder(Plan(every=1, window=4, field=field))
     decoder = WindowDecoder(from_start=True)
     rng = random.Random(1)
@@ -272,7 +281,9 @@ def test_a_large_packet_is_delivered_and_the_others_are_still_protected() -> Non
         pytest.param(b"\x00\x08longer?", id="shorter than its length"),
         pytest.param(b"\xff\xff" + bytes(20), id="length beyond everything"),
         pytest.param(b"\x00\x02abc", id="padding is not zero"),
-        pytest.param(b"\x00\x00" + bytes(7) + b"\x01", id="the last byte of the padding"),
+        pytest.param(b"\x00\x01" + bytes(7) + b"\x01", id="the last byte of the padding"),
+        pytest.param(bytes(20), id="no packet is empty"),
+        pytest.param(bytes(2), id="empty to the byte"),
     ],
 )
 def test_a_recovery_that_does_not_add_up_is_never_delivered(symbol: bytes, field: int) -> None:
@@ -354,7 +365,10 @@ def test_a_repair_from_the_far_past_is_not_used(behind: int) -> None:
     decoder = decoder_after(newest)
     assert receive(decoder, over(newest - behind)) == []
     assert (decoder.past, decoder.recovered, decoder.open_rows) == (1, 0, 0)
-    assert decoder.dropped == {"late": 0, "past": 1, "future": 0, "crowded": 0, "lies": 0}
+    only_past = dict.fromkeys(("late", "past", "future", "crowded", "work", "lies"), 0) | {
+        "past": 1
+    }
+    assert decoder.dropped == only_past
 
 
 def test_a_repair_just_inside_the_memory_is_used() -> None:
@@ -462,6 +476,119 @@ def test_an_empty_decoder_is_small_and_a_full_one_bounded() -> None:
         tracemalloc.stop()
 
 
+def lies_after(decoder: WindowDecoder, newest: int, count: int, *, moving: bool = True) -> None:
+    """Repairs of 64 packets, half of them missing, whose symbols are noise."""
+    rng = random.Random(9)
+    for key in range(count):
+        at = newest + key * moving & 0xFFFF
+        field, begin = RepairHead(GF256, 64, at, key % 128).encode()
+        assert decoder.repair(field, begin + rng.randbytes(16)) == []
+
+
+def half_of(count: int) -> WindowDecoder:
+    decoder = decoder_after(0)
+    receive(decoder, over(*range(63, -1, -1)))  # so that it keeps 128
+    for ssn in range(2, count, 2):
+        assert receive(decoder, source(ssn))[0] == payload(ssn)
+    return decoder
+
+
+@pytest.mark.parametrize("moving", [False, True])
+def test_lying_repairs_cost_no_more_than_the_packets_before_them_have_earned(moving: bool) -> None:
+    decoder = half_of(400)
+    before = decoder.work
+    lies_after(decoder, 399, 60, moving=moving)
+    assert decoder.work - before > 1000  # they do find what to work on
+    lies_after(decoder, 399, 5000, moving=moving)
+    assert decoder.work - before <= MOST_SAVED + MOST_AT_ONCE
+    assert decoder.open_rows == 0 or not decoder.exhausted
+    refused = decoder.exhausted + decoder.future + decoder.past + decoder.wasted
+    assert refused + decoder.lies > 4500
+
+
+def test_lying_repairs_over_the_same_packets_are_dropped_and_their_rows_with_them() -> None:
+    decoder = half_of(400)
+    rng = random.Random(4)
+    for key in range(1000):
+        field, begin = RepairHead(GF256, 64 - key % 8, 399, key % 128).encode()
+        decoder.repair(field, begin + rng.randbytes(12))
+    assert decoder.dropped["work"] == decoder.exhausted > 800
+    assert (decoder.open_rows, decoder.recovered) == (0, 0)
+
+    # What comes after is delivered, and earns its own protection again.
+    for ssn in range(400, 410):
+        assert receive(decoder, source(ssn)) == [payload(ssn)]
+    exhausted = decoder.exhausted
+    assert receive(decoder, over(410, 409)) == [payload(410)]
+    assert decoder.exhausted == exhausted
+
+
+def test_a_trickle_of_packets_earns_lies_no_more_than_their_share() -> None:
+    decoder = half_of(400)
+    before, sources = decoder.work, decoder.sources
+    for ssn in range(400, 2000, 2):
+        receive(decoder, source(ssn))
+        lies_after(decoder, ssn + 1, 15, moving=False)
+    delivered = decoder.sources - sources
+    assert delivered == 800
+    assert decoder.work - before <= MOST_SAVED + SOURCE_EARNS * delivered + MOST_AT_ONCE
+    assert decoder.work - before > SOURCE_EARNS * delivered // 2
+    assert decoder.exhausted > 10 * delivered
+
+
+def test_late_packets_work_on_rows_only_while_it_is_earned() -> None:
+    """24 rows over 104 packets that come late after all, one after the other, and again."""
+    rng = random.Random(6)
+    decoder = half_of(400)
+    before, sources, newest = decoder.work, decoder.sources, 400
+    for _ in range(30):
+        newest += 129
+        decoder.source(newest & 0xFFFF, b"-")
+        for key in range(2 * MOST_ROWS):
+            field, begin = RepairHead(GF256, 48, newest - key, key, 1).encode()
+            decoder.repair(field, begin + rng.randbytes(12))
+        for ssn in range(newest - 128, newest):
+            assert decoder.source(ssn, b"-")[:1] == [b"-"]
+    delivered = decoder.sources - sources
+    assert decoder.work - before <= MOST_SAVED + SOURCE_EARNS * delivered + MOST_AT_ONCE
+
+
+def test_a_late_packet_is_delivered_when_no_work_is_left_and_the_rows_are_given_up() -> None:
+    decoder = decoder_after(2)
+    rng = random.Random(8)
+
+    def lie(key: int, window: int = 47) -> None:
+        field, begin = RepairHead(GF256, window, 49, key).encode()
+        assert decoder.repair(field, begin + rng.randbytes(9)) == []
+
+    for key in range(16):
+        lie(key)
+    left = EARNED_FIRST + SOURCE_EARNS - decoder.work
+    assert 1 < left < 2 * MOST_ROWS
+    for key in range(left - 1):
+        lie(key, 64)  # more missing than can be solved: looked at and no more
+    lie(16)
+    assert (decoder.open_rows, decoder.exhausted) == (17, 0)
+    assert decoder.work >= EARNED_FIRST + 2 * SOURCE_EARNS
+    assert decoder.source(30, b"late") == [b"late"]
+    assert (decoder.open_rows, decoder.crowded, decoder.lies) == (0, 17, 0)
+
+
+def test_a_repair_with_more_missing_than_can_be_solved_is_not_looked_into() -> None:
+    for window, rows in ((MOST_UNKNOWN, 1), (MOST_UNKNOWN + 1, 0)):
+        decoder = decoder_after(0)
+        receive(decoder, over(*range(window, 0, -1)))
+        assert (decoder.open_rows, decoder.unrecoverable) == (rows, 1 - rows)
+        assert decoder.work <= 1
+
+
+def test_a_second_path_of_repairs_outlives_an_outage_of_the_first() -> None:
+    packets = [p for p in protected(Plan(every=1, window=3), 5000) if p.is_repair or p.ssn < 9]
+    decoder = WindowDecoder()
+    assert receive_all(decoder, packets) == [payload(ssn) for ssn in range(5000)]
+    assert decoder.exhausted == 0
+
+
 def test_work_is_bounded_whatever_comes() -> None:
     rng = random.Random(3)
     decoder = WindowDecoder(from_start=True)
@@ -480,7 +607,9 @@ def test_work_is_bounded_whatever_comes() -> None:
             attempt(decoder.repair, field, begin + rng.randbytes(12))
         most = max(most, decoder.work - before)
         assert decoder.open_rows <= MOST_ROWS
-    assert MOST_ROWS < most <= MOST_WORK
+    assert MOST_ROWS < most <= MOST_AT_ONCE
+    assert decoder.work <= EARNED_FIRST + SOURCE_EARNS * decoder.sources + MOST_AT_ONCE
+    assert decoder.exhausted > 100
 
 
 # --- arbitrary bytes

@@ -79,3 +79,27 @@ def test_text_from_outside_cannot_forge_a_line(root_logger: logging.Logger) -> N
     set_up({}, stream=out)
     logging.getLogger("x").info("name %s", "a\r\n12:00:00 x: forged")
     assert len(out.getvalue().splitlines()) == 1
+
+
+HOSTILE = "\x1b]0;pwned\x07\x9b31m\u202eX\x7f\u2028\U000e0001\ud800 caf\u00e9"
+
+
+@pytest.mark.parametrize("journal", ["", "8:123"])
+def test_text_from_outside_cannot_steer_the_terminal(
+    root_logger: logging.Logger, journal: str
+) -> None:
+    out = io.StringIO()
+    set_up({"JOURNAL_STREAM": journal} if journal else {}, stream=out)
+    logging.getLogger("x").info("name %s", HOSTILE)
+    try:
+        raise ValueError(HOSTILE)
+    except ValueError:
+        logging.getLogger("x").exception("failed")
+    text = out.getvalue()
+    assert text.replace("\n", "").isprintable()
+    assert "caf\u00e9" in text, "what can be read stays as it is"
+    first = text.split("\n")[0]
+    if journal:
+        assert json.loads(first)["message"] == f"name {HOSTILE}", "readers lose nothing"
+    else:
+        assert r"\x1b]0;pwned\x07\x9b31m\u202eX\x7f\u2028\U000e0001\ud800 caf" in first

@@ -28,6 +28,7 @@ from tests.support.quic import (
     make_node,
     running,
     talk,
+    up_to_cookie,
 )
 
 NEIGHBOUR = ("198.51.100.2", 40002)
@@ -328,3 +329,87 @@ async def test_events_that_are_no_business_of_the_application_stay_here() -> Non
 
     events: list[QuicEvent] = node.app.events
     assert events == []
+
+
+STRANGER = ("203.0.113.9", 5)
+
+
+def bytes_to(port: MemoryPort, address: tuple[str, int]) -> int:
+    return sum(len(payload) for payload, to in port.out if to == address)
+
+
+async def test_a_source_that_somebody_wrote_on_a_request_is_not_the_peers_address(
+    autojump_clock: MockClock,
+) -> None:
+    node, port, (client,) = meet()
+    await talk(node.server, port, client)
+    client.quic.send_stream_data(0, b"huge5000", end_stream=True)
+    client.quic.send_stream_data(4, bytes(900), end_stream=True)
+    asked = client.take()
+    for payload in asked:
+        node.server.datagram(payload, STRANGER, trio.current_time())
+    assert len(node.app.events) == 2  # the requests were read
+    assert node.app.link.quic.get_peer_address() == STRANGER  # as aioquic sees it
+    assert node.app.link.address == HOME
+    assert 0 < bytes_to(port, STRANGER) <= sum(map(len, asked))
+
+
+async def test_a_peer_that_answers_from_its_new_address_is_there(
+    autojump_clock: MockClock,
+) -> None:
+    node, port, (client,) = meet()
+    await talk(node.server, port, client)
+    client.source = STRANGER
+    client.quic.send_stream_data(0, b"abc", end_stream=True)
+    await talk(node.server, port, client)
+    assert client.answer(0) == b"cba"
+    assert node.app.link.address == STRANGER
+    client.source = HOME
+    client.quic.send_ping(1)
+    await talk(node.server, port, client)
+    assert node.app.link.address == HOME
+
+
+async def test_the_end_of_a_handshake_proves_no_other_address() -> None:
+    """It shows who has the keys, and the client writes any source on it."""
+    port = MemoryPort()
+    node = make_node(port)
+    client = PlainClient.make()
+    up_to_cookie(node.server, port, client)
+    for payload in client.take():
+        node.server.datagram(payload, HOME, trio.current_time())
+    for payload, _ in port.take():
+        client.give(payload)
+    client.quic.send_stream_data(0, b"huge9000", end_stream=True)
+    finished = client.take()
+    for payload in finished:
+        node.server.datagram(payload, STRANGER, trio.current_time())
+    assert node.app.link.established
+    assert node.app.link.address == HOME
+    assert bytes_to(port, STRANGER) <= sum(map(len, finished))
+
+
+async def test_a_task_that_fails_ends_its_own_connection_and_no_other(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    node, port, (client, neighbour) = meet(HOME, NEIGHBOUR)
+
+    async def fail() -> None:
+        await trio.lowlevel.checkpoint()
+        raise TypeError("what nobody thought of")
+
+    async def succeed() -> None:
+        await trio.lowlevel.checkpoint()
+
+    with caplog.at_level(logging.WARNING):
+        one, other = (app.link for app in node.apps)
+        await one.watch(fail)
+        await other.watch(succeed)
+        exchange(node.server, port, client, neighbour)
+
+    assert one.end == (1, "internal error")
+    assert not other.closed
+    assert node.server.counters.failed == 1
+    assert "what nobody thought of" in caplog.text
+    await one.watch(fail)  # of a connection that is gone: counted, and that is all
+    assert node.server.counters.failed == 2

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lightspeed_protocol.cookie import RetryCookies
 from lightspeed_protocol.runtime.quic_door import (
+    MOST_HOSTS,
     Admitted,
     Door,
     QuicCounters,
@@ -117,6 +118,57 @@ def test_handshakes_are_paced_and_a_second_of_them_may_come_at_once() -> None:
     assert door.counters.dropped["paced"] == 20
     later = sum(admit(door, now=0.5) is not None for _ in range(30))
     assert later == 5
+
+
+def test_a_cookie_opens_one_connection() -> None:
+    door = make_door()
+    packet = second_initial(door)
+    guest = door.knock(packet, SOURCE, 0.0)
+    assert isinstance(guest, Admitted)
+    door.established(guest)
+    door.left(guest, half_open=False)
+    for now in range(10):
+        assert door.knock(packet, SOURCE, float(now)) is None
+    assert door.counters.dropped["spent"] == 10
+    assert door.counters.admitted == 1
+
+
+def test_who_found_no_room_may_show_the_same_cookie_again() -> None:
+    door = make_door(half_open=1)
+    one = admit(door, ("198.51.100.1", 1))
+    assert one is not None
+    packet = second_initial(door)
+    assert door.knock(packet, SOURCE, 0.0) is None
+    assert door.counters.dropped["half-open"] == 1
+    door.established(one)
+    assert isinstance(door.knock(packet, SOURCE, 1.0), Admitted)
+
+
+@pytest.mark.parametrize("host", ["198.51.100.7", "2001:db8:1:2::{}"])
+def test_one_host_does_not_use_up_the_nodes_pace(host: str) -> None:
+    door = make_door()
+
+    def come(number: int, now: float) -> bool:
+        guest = admit(door, (host.format(number), 1 + number), now)
+        if guest is not None:
+            door.established(guest)
+        return guest is not None
+
+    at_once = sum(come(number, 0.0) for number in range(60))
+    assert at_once == QuicLimits().handshakes_burst_per_host
+    assert door.counters.dropped["paced"] == 60 - at_once
+    neighbours = [admit(door, (f"203.0.113.{n}", 1)) for n in range(1, 50)]
+    assert all(neighbour is not None for neighbour in neighbours)
+    assert sum(come(number, 1.0) for number in range(60)) == 20
+
+
+def test_paces_are_forgotten_when_they_are_over_and_never_too_many() -> None:
+    door = make_door(handshakes_per_s=1e9, handshakes_per_s_per_host=1.0)
+    for number in range(MOST_HOSTS + 5):
+        assert door._pace(str(number), 0.0)
+    assert len(door._rested_at) == MOST_HOSTS
+    assert door._pace("anybody", 100.0)
+    assert len(door._rested_at) == 1
 
 
 def test_one_host_cannot_take_all_the_half_open_places() -> None:

@@ -189,9 +189,29 @@ async def test_a_first_packet_that_cannot_be_read_keeps_no_place() -> None:
     assert node.server.counters.handshakes_failed == 1
     assert_kept_nothing(node.server)
 
-    assert node.server.datagram(packet, client.source, trio.current_time())
+    # Its cookie is used up all the same: who has one could send such packets without end.
+    assert not node.server.datagram(packet, client.source, trio.current_time())
+    assert node.server.counters.dropped["spent"] == 1
+    late = PlainClient.make()
+    exchange(node.server, port, late)
+    assert late.handshake is not None
+
+
+async def test_a_packet_played_again_after_the_end_opens_no_connection() -> None:
+    port = MemoryPort()
+    node = make_node(port)
+    client = PlainClient.make()
+    up_to_cookie(node.server, port, client)
+    (packet,) = client.take()
+    node.server.datagram(packet, client.source, trio.current_time())
     exchange(node.server, port, client)
-    assert client.handshake is not None
+    node.app.link.close()
+    port.take()
+    for _ in range(50):
+        assert not node.server.datagram(packet, client.source, trio.current_time())
+    assert port.take() == []
+    assert node.server.counters.admitted == 1
+    assert node.server.counters.dropped["spent"] == 50
 
 
 async def test_a_packet_played_again_opens_no_second_connection() -> None:

@@ -18,8 +18,12 @@ from lightspeed_protocol.extensions import (
 )
 from lightspeed_protocol.runtime.udp import LARGEST_BYTES
 from lightspeed_proxy.admission import (
+    GRANT_S,
     LARGEST_DATAGRAM,
+    MORE_THAN_DEVICES,
     MOST_TOKENS,
+    RESUME_BURST,
+    RESUME_S,
     WRONG_PER_S,
     Admission,
     Granted,
@@ -126,7 +130,7 @@ def test_an_invite_opens_a_sealed_session() -> None:
     session = world.plane.granted[ack.session_id]
     assert (ack.session_token, ack.node_id, ack.region) == (0, "n1", "here")
     assert session.lease is not None
-    assert (session.lease.invite, session.lease.key, session.lease.host) == ("ada", ext.key, "")
+    assert (session.lease.invite, session.lease.key, session.lease.host) == ("ada", ext.key, HOST)
     assert (ext.version, ext.fec, ext.resumed) == (8, (2, 1), False)
     assert (ext.data_port, ext.data_host, ext.visible) == (4434, "node.example.com", "198.51.100.7")
     assert ext.capabilities == (2, 4)
@@ -272,6 +276,120 @@ def test_only_wrong_tokens_use_up_the_pace() -> None:
     assert world.refused(credential=bytes(32)) == RefusalCode.UNKNOWN_TOKEN
 
 
+# -- registering again and again -------------------------------------------------------------
+
+
+def test_registering_again_goes_on_with_the_limits_used_up() -> None:
+    world = desk(room=1)  # the heir takes the place of the one before
+    connection = FakeConnection()
+    world.granted(connection)
+    (first,) = world.plane.granted.values()
+    first.bytes_up = 77
+    world.granted(connection)
+    (second,) = world.plane.granted.values()
+    assert second is not first
+    assert (second.up, second.down, second.opened) == (first.up, first.down, first.opened)
+    assert second.bytes_up == 77
+    assert world.ended == {"replaced": 1}
+    assert world.admission._devices == {INVITE.token_sha256: 1}
+    assert connection.member is not None
+    assert connection.member.session is second
+
+
+def test_a_reload_reaches_limits_that_were_inherited() -> None:
+    world = desk()
+    connection = FakeConnection()
+    world.granted(connection)
+    (first,) = world.plane.granted.values()
+    world.granted(connection)
+    (second,) = world.plane.granted.values()
+    assert first.lease is not None
+    assert second.lease is not None
+    assert second.lease.rates is first.lease.rates  # what the inherited meters read
+    config = attrs.evolve(world.admission.config, limits=Limits(max_pps_per_client=7))
+    world.admission.apply(config, Told())
+    assert second.lease.rates is not None
+    assert second.lease.rates.packets_per_s == 7
+
+
+def test_another_invites_session_inherits_nothing() -> None:
+    world = desk()
+    connection = FakeConnection()
+    world.granted(connection)
+    (first,) = world.plane.granted.values()
+    world.granted(connection, credential=OTHER_TOKEN)
+    (second,) = world.plane.granted.values()
+    assert second.up is not first.up
+    assert world.ended == {"replaced": 1}
+
+
+def test_a_refused_register_leaves_the_session_at_hand() -> None:
+    world = desk(attrs.evolve(INVITE, max_sessions=1))
+    connection = FakeConnection()
+    answers = [world.ask(connection) for _ in range(MORE_THAN_DEVICES + 3)]
+    assert isinstance(answers[-2], RefusedRegistration)
+    assert len(world.plane.granted) == 1
+    assert connection.member is not None
+
+
+def test_new_sessions_are_paced_by_invite() -> None:
+    world = desk(attrs.evolve(INVITE, max_sessions=3), OTHER)
+    connection = FakeConnection()
+    burst = 3 + MORE_THAN_DEVICES
+    for _ in range(burst):
+        world.granted(connection)
+    answer = world.ask(connection)
+    assert isinstance(answer, RefusedRegistration)
+    assert answer.code == RefusalCode.TOO_OFTEN
+    assert "too many sessions" in answer.text
+    assert answer.disconnect.reason == 3
+    assert world.granted(credential=OTHER_TOKEN).version == 8
+    world.now += GRANT_S
+    world.granted(connection)
+    assert world.refused(connection) == RefusalCode.TOO_OFTEN
+    assert world.results["too-often"] == 2
+
+
+def test_what_was_paced_is_forgotten_with_its_invite() -> None:
+    world = desk()
+    for number in range(40):
+        token = number.to_bytes(32, "big")
+        one = attrs.evolve(INVITE, name=str(number), token_sha256=hash_token(token))
+        world.admission.invites = Invites((one,))
+        world.granted(credential=token)
+        world.now += GRANT_S
+    assert len(world.admission._grants) <= 3
+
+
+def test_a_session_is_resumed_at_a_pace_and_counts_as_no_new_one() -> None:
+    world = desk()
+    secret = world.granted().resume
+    for _ in range(RESUME_BURST):
+        assert world.granted(resume=secret).resumed
+    told = list(world.plane.told)
+    answer = world.ask(resume=secret)
+    assert isinstance(answer, RefusedRegistration)
+    assert (answer.code, "taken up too often" in answer.text) == (RefusalCode.TOO_OFTEN, True)
+    assert world.plane.told == told
+    assert not world.granted().resumed
+    world.now += RESUME_S
+    assert world.granted(resume=secret).resumed
+    for _ in range(100):
+        world.now += RESUME_S
+        assert world.granted(resume=secret).resumed
+
+
+def test_the_data_plane_learns_where_a_client_registered() -> None:
+    world = desk()
+    first = world.granted()
+    again = world.granted(resume=first.resume, host="198.51.100.4")
+    assert again.key is not None
+    assert world.plane.told == [f"renew {again.key.hex()} 198.51.100.4"]
+    (session,) = world.plane.granted.values()
+    assert session.lease is not None
+    assert session.lease.host == HOST
+
+
 # -- an open node ------------------------------------------------------------------------
 
 
@@ -350,7 +468,7 @@ def test_a_client_that_comes_back_finds_its_session_under_a_new_key() -> None:
     assert second.key not in (None, first.key)
     assert second.resume == first.resume  # if this answer is lost, it comes back with the same
     assert second.key is not None
-    assert world.plane.told == [f"renew {second.key.hex()}"]
+    assert world.plane.told == [f"renew {second.key.hex()} {HOST}"]
     assert list(world.plane.granted) == [session_id]
     assert later.member is world.admission.members[session_id]
     assert connection.heard == []
@@ -522,6 +640,7 @@ def test_nothing_is_kept_of_sessions_that_have_ended() -> None:
         world.granted(connection, versions=(8, 1) if number % 2 else (1,), client=str(number))
         (member,) = world.admission.members.values()
         world.admission.end(member, "left")
+        world.now += GRANT_S
     admission = world.admission
     assert (admission.members, admission._by_resume, admission._devices) == ({}, {}, {})
     assert world.plane.granted == {}

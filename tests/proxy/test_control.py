@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from ipaddress import ip_network
 from typing import Any
 
@@ -46,6 +46,7 @@ from lightspeed_proxy.control import (
     TOO_OFTEN,
     UNEXPECTED,
     ControlApp,
+    Link,
     known_peers,
 )
 from lightspeed_proxy.credentials import Invites
@@ -91,6 +92,9 @@ class FakeLink:
     def close(self, code: int = 0, reason: str = "") -> None:
         self.closes.append(code)
 
+    async def watch(self, task: Callable[[], Awaitable[object]]) -> None:
+        await task()
+
 
 @attrs.define(eq=False)
 class FakeDesk:
@@ -107,7 +111,7 @@ class FakeDesk:
     def permits(self, host: str, port: int) -> bool:
         return self.permitted
 
-    def probe(self, message: Probe, answer: Callable[[ControlMessage], object]) -> bool:
+    def probe(self, link: Link, message: Probe, answer: Callable[[ControlMessage], object]) -> bool:
         if not self.busy:
             self.probes.append((message, answer))
         return not self.busy

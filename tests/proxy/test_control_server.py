@@ -27,7 +27,7 @@ from lightspeed_protocol.control_messages import (
     Rekey,
     ServerInfo,
 )
-from lightspeed_protocol.errors import WireError
+from lightspeed_protocol.errors import LinkDown, WireError
 from lightspeed_protocol.extensions import (
     Feature,
     RefusalCode,
@@ -42,8 +42,15 @@ from lightspeed_protocol.runtime.udp import open_socket
 from lightspeed_proxy.admission import WRONG_PER_S
 from lightspeed_proxy.config import Control, Limits, ProxyConfig, Security
 from lightspeed_proxy.control import ControlApp
-from lightspeed_proxy.control_server import CROWD, GRACE_S, ControlServer
+from lightspeed_proxy.control_server import (
+    CROWD,
+    CROWD_OF_ONE,
+    GRACE_S,
+    QUIET_S,
+    ControlServer,
+)
 from lightspeed_proxy.credentials import FILE, InviteStore
+from lightspeed_proxy.h3 import H3App
 from lightspeed_proxy.probe import AT_ONCE, Prober, Tries
 from lightspeed_proxy.state import NodeState
 
@@ -51,6 +58,7 @@ from tests.support.certs import throw_away_identity
 from tests.support.nodes import TOKEN, FakeRelay, node_state
 
 from .test_control import FakeLink
+from .test_h3 import MemoryLink, connect
 
 NAME = "ada"
 PATIENCE_S = 30.0
@@ -350,9 +358,10 @@ async def test_strangers_make_room_in_a_crowd(tmp_path: Path) -> None:
     now = trio.current_time()
 
     def connect(opened_at: float) -> FakeLink:
-        link = FakeLink()
+        number = len(server.apps)
+        link = FakeLink((f"198.51.{number >> 8}.{number & 255}", 1))
         app = ControlApp(link, server)
-        app.opened_at = opened_at
+        app.quiet_since = opened_at
         server.apps.add(app)
         return link
 
@@ -371,6 +380,121 @@ async def test_strangers_make_room_in_a_crowd(tmp_path: Path) -> None:
     assert all(link.closed for link in strangers)
     assert not player.closed
     assert not fresh.closed
+
+
+@attrs.define(eq=False)
+class Waiting:
+    """A control server with connections that have been there for so long."""
+
+    server: ControlServer
+
+    @classmethod
+    def make(cls, tmp_path: Path) -> Waiting:
+        relay = FakeRelay()
+        return cls(
+            ControlServer(
+                state=node_state(relay=relay),
+                store=InviteStore(tmp_path / FILE),
+                plane=relay,
+                identity=throw_away_identity(),
+            )
+        )
+
+    def connect(self, host: str, since_s: float = 0.0) -> tuple[FakeLink, ControlApp]:
+        link = FakeLink((host, 1))
+        app = ControlApp(link, self.server)
+        app.quiet_since -= since_s
+        self.server.apps.add(app)
+        return link, app
+
+    @property
+    def crowded_out(self) -> int:
+        return self.server.state.control.crowded_out
+
+
+REGISTER = frame(
+    encode(Register(8, 0, encode_register(RegisterExtensions(credential=TOKEN, versions=(8,)))))
+)
+
+
+@pytest.mark.parametrize("host", ["198.51.100.1", "2001:db8::{}"])
+async def test_strangers_of_one_host_make_room(tmp_path: Path, host: str) -> None:
+    here = Waiting.make(tmp_path)
+    player, app = here.connect(host.format("a"), 1000.0)
+    app.handle(StreamDataReceived(data=REGISTER, end_stream=True, stream_id=0))
+    assert app.member is not None
+    late = [here.connect(host.format(n), GRACE_S)[0] for n in range(CROWD_OF_ONE + 20)]
+    fresh = here.connect(host.format("b"))[0]
+    elsewhere = [here.connect(f"203.0.113.{n}", GRACE_S)[0] for n in range(5)]
+    await here.server._tick_connections()
+    assert sum(link.closed for link in late) == here.crowded_out == 21
+    assert not any(link.closed for link in (player, fresh, *elsewhere))
+    for app in tuple(here.server.apps):
+        if app.link.closed:
+            here.server.left(app)
+    await here.server._tick_connections()
+    assert here.crowded_out == 21
+
+
+async def test_nobody_stays_for_long_without_a_session(tmp_path: Path) -> None:
+    here = Waiting.make(tmp_path)
+    player, app = here.connect("198.51.100.1", 1000.0)
+    app.handle(StreamDataReceived(data=REGISTER, end_stream=True, stream_id=0))
+    early, _ = here.connect("198.51.100.2", QUIET_S - 5.0)
+    late, _ = here.connect("198.51.100.3", QUIET_S)
+    await here.server._tick_connections()
+    assert (player.closed, early.closed, late.closed) == (False, False, True)
+    assert app.member is not None
+    here.server.state.admission.end(app.member, "left")  # it may register anew, in time
+    await here.server._tick_connections()
+    assert not player.closed
+    app.quiet_since -= QUIET_S
+    await here.server._tick_connections()
+    assert player.closed
+
+
+async def test_one_who_asks_nothing_over_http_3_is_ended(tmp_path: Path) -> None:
+    here = Waiting.make(tmp_path)
+
+    def browse(since_s: float) -> MemoryLink:
+        link = connect().link
+        app = here.server._make_app(link)  # type: ignore[arg-type]
+        assert isinstance(app, H3App)
+        assert app in here.server.browsers
+        app.quiet_since -= since_s
+        return link
+
+    fresh, idle, long_idle = browse(0.0), browse(GRACE_S), browse(QUIET_S)
+    await here.server._tick_connections()
+    assert [link.closed for link in (fresh, idle, long_idle)] == [False, False, True]
+    for _ in range(CROWD_OF_ONE):  # of the same host, if over another protocol
+        here.connect(fresh.address[0])
+    await here.server._tick_connections()
+    assert [link.closed for link in (fresh, idle)] == [False, True]
+    assert here.crowded_out == 2
+    for app in tuple(here.server.browsers):
+        app.closed(0, "")
+    assert here.server.browsers == set()
+
+
+async def test_a_task_that_fails_ends_the_connection_it_was_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def echo(address: str, port: int, count: int, tries: Tries) -> None:
+        raise KeyError("what nobody thought of")
+
+    async with (
+        running(tmp_path, prober=Prober(echo=echo)) as world,
+        world.client() as one,
+        world.client() as other,
+    ):
+        await world.register(one)
+        with pytest.raises(LinkDown):
+            await ask(one, Probe(0, 1, "198.51.100.1", 1))
+        assert isinstance(await ask(other, Ping(1)), Pong)
+        assert world.server.counters.failed == 1
+        assert not world.server.prober.running
+    assert "a QUIC connection failed and was closed" in caplog.text
 
 
 async def test_a_socket_that_fails_is_the_supervisors_to_see(tmp_path: Path) -> None:

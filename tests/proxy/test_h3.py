@@ -48,6 +48,7 @@ ON = ProxyConfig(control=Control(h3=True), http=Http(allow=(ip_network("192.0.2.
 @attrs.define(eq=False)
 class MemoryLink:
     quic: BoundedConnection
+    alpn: str = "h3"
     address: tuple[str, int] = CLIENT
     closes: list[int] = attrs.field(factory=list)
 
@@ -61,6 +62,9 @@ class MemoryLink:
     def stop_reading(self, stream: int, code: int = 0) -> None:
         if self.quic.can_stop(stream):
             self.quic.stop_stream(stream, code)
+
+    async def watch(self, task: Callable[[], Awaitable[object]]) -> None:
+        await task()
 
     def close(self, code: int = 0, reason: str = "") -> None:
         self.closes.append(code)
@@ -78,6 +82,7 @@ class Pair:
     http: H3Connection = attrs.field(init=False)
     app: H3App | None = None
     tasks: list[Callable[[], Awaitable[None]]] = attrs.field(factory=list)
+    gone: list[H3App] = attrs.field(factory=list)
     heads: dict[int, dict[str, str]] = attrs.field(factory=dict)
     bodies: dict[int, bytes] = attrs.field(factory=dict)
     ended: list[int] = attrs.field(factory=list)
@@ -108,7 +113,11 @@ class Pair:
             moved = True
             if isinstance(event, HandshakeCompleted):
                 self.app = H3App(
-                    self.link, self.state, make_registry(self.state), self.tasks.append
+                    self.link,
+                    self.state,
+                    make_registry(self.state),
+                    lambda _, task: self.tasks.append(task),
+                    self.gone.append,
                 )
             elif isinstance(event, StreamDataReceived | StreamReset | StopSendingReceived):
                 assert self.app is not None
@@ -160,7 +169,7 @@ class Pair:
 
 
 @pytest.fixture
-def pair() -> Pair:
+async def pair() -> Pair:  # `H3App` looks at trio's clock
     return connect()
 
 
@@ -212,6 +221,28 @@ async def test_metrics_are_read(pair: Pair) -> None:
     assert pair.heads[stream]["content-type"].startswith("application/openmetrics-text")
     assert b"lightspeed_active_connections 3.0" in pair.bodies[stream]
     assert pair.bodies[stream].endswith(b"# EOF\n")
+
+
+@pytest.mark.parametrize(
+    "accept", ["text/plain; version=a", "application/openmetrics-text; version=1.0.0.x", "\xff;,="]
+)
+async def test_an_accept_header_of_any_kind_gets_metrics(pair: Pair, accept: str) -> None:
+    stream = pair.send("/metrics", accept=accept)
+    (task,) = pair.tasks
+    await task()
+    pair.pump()
+    assert pair.heads[stream][":status"] == "200"
+    assert pair.heads[stream]["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+
+
+async def test_its_owner_hears_of_requests_and_of_the_end(pair: Pair) -> None:
+    assert pair.app is not None
+    pair.app.quiet_since = before = -1.0
+    pair.ask("/health")
+    assert pair.app.quiet_since > before
+    assert pair.app.house == CLIENT[0]
+    pair.app.closed(0, "")
+    assert pair.gone == [pair.app]
 
 
 async def test_nodes_are_read() -> None:

@@ -9,6 +9,8 @@ from ipaddress import ip_network
 import attrs
 import pytest
 import trio
+from hypothesis import given
+from hypothesis import strategies as st
 from lightspeed_protocol.control_messages import Register
 from lightspeed_protocol.extensions import RegisterExtensions, encode_register
 from lightspeed_protocol.runtime.daemon import stage
@@ -17,7 +19,7 @@ from lightspeed_protocol.runtime.quic_server import QuicCounters
 from lightspeed_protocol.telemetry import TelemetryEvent, to_json
 from lightspeed_proxy.config import Http, ProxyConfig, Security
 from lightspeed_proxy.credentials import Invites
-from lightspeed_proxy.health import is_allowed, is_loopback, make_app
+from lightspeed_proxy.health import choose_encoder, is_allowed, is_loopback, make_app
 from lightspeed_proxy.state import NodeState, TaskFigures
 from trio.testing import MockClock
 
@@ -336,3 +338,32 @@ async def test_the_allow_list_knows_both_address_families(host: str, allowed: bo
         nets = (ip_network("192.0.2.0/24"), ip_network("2001:db8::/32"))
         world.state.config = ProxyConfig(http=Http(allow=nets))
         assert is_allowed(world.state, host) is allowed
+
+
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [
+        ("", "text/plain"),
+        ("*/*", "text/plain"),
+        ("text/plain; version=a", "text/plain"),
+        ("application/openmetrics-text; version=abc", "text/plain"),
+        ("application/openmetrics-text;version=0.0.1", "text/plain"),
+        ("application/openmetrics-text", "application/openmetrics-text"),
+        (
+            "application/openmetrics-text; version=1.0.0;escaping=underscores;q=0.6,text/plain",
+            "application/openmetrics-text",
+        ),
+        ("text/plain;version=a,application/openmetrics-text", "application/openmetrics-text"),
+    ],
+)
+async def test_metrics_are_written_as_asked_where_that_is_possible(accept: str, kind: str) -> None:
+    async with running() as world:
+        answer = await ask(world.address, "GET", "/metrics", headers=[f"Accept: {accept}"])
+    assert answer.status == 200
+    assert answer.headers["content-type"].startswith(f"{kind}; version=")
+    assert answer.body.endswith(b"# EOF\n") is (kind != "text/plain")
+
+
+@given(st.text(max_size=60))
+def test_no_accept_header_raises_or_is_repeated(accept: str) -> None:
+    assert choose_encoder(accept)[1] == choose_encoder("")[1]

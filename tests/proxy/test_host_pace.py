@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from lightspeed_proxy.host_pace import MOST_HOSTS, HostPace
+from lightspeed_proxy.host_pace import MOST_HOSTS, Bucket, HostPace
 
 
 def test_each_host_has_its_own_pace() -> None:
@@ -32,3 +32,12 @@ def test_hosts_are_forgotten_when_there_are_too_many() -> None:
     assert len(pace) == MOST_HOSTS
     assert pace.admit("10.0.0.0", 0.0)  # the oldest went first
     assert not pace.admit(f"10.0.{MOST_HOSTS >> 8}.9", 0.0)
+
+
+def test_a_bucket_is_full_at_first_and_fills_one_by_one() -> None:
+    bucket = Bucket(2.0, 3)
+    assert [bucket.admit(10.0) for _ in range(5)] == [True] * 3 + [False] * 2
+    assert not bucket.admit(11.9)
+    assert bucket.admit(12.0)
+    assert not bucket.admit(12.0)
+    assert [bucket.admit(100.0) for _ in range(4)] == [True] * 3 + [False]

@@ -8,8 +8,10 @@ from lightspeed_protocol.extensions import (
     decode_refusal,
 )
 from lightspeed_proxy.refusals import (
+    NEW_SESSIONS,
     RESULT,
     RESULTS,
+    RESUMED,
     TEXTS,
     RefusedRegistration,
     RegistrationCounters,
@@ -42,6 +44,13 @@ def test_every_code_has_its_reason_and_one_whole_line(code: RefusalCode) -> None
 
 def test_a_text_may_be_given() -> None:
     assert decode_refusal(refusal(RefusalCode.TOO_OFTEN, "later").extensions).text == "later"
+
+
+@pytest.mark.parametrize("text", [NEW_SESSIONS, RESUMED])
+def test_what_is_paced_is_said_in_one_whole_line(text: str) -> None:
+    found = decode_refusal(RefusedRegistration(RefusalCode.TOO_OFTEN, text).disconnect.extensions)
+    assert (found.code, found.text) == (RefusalCode.TOO_OFTEN, text)
+    assert text.isprintable()
 
 
 def test_whatever_a_register_is_refused_with_is_counted_by_itself() -> None:

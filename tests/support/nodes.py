@@ -32,19 +32,21 @@ class FakePlane:
     granted: dict[int, Session] = attrs.field(factory=dict)
     told: list[str] = attrs.field(factory=list)
 
-    def grant(self, lease: Lease, now: float) -> Session:
-        if len(self.granted) >= self.room:
+    def grant(self, lease: Lease, now: float, *, heir_to: Session | None = None) -> Session:
+        if len(self.granted) - (heir_to is not None) >= self.room:
             raise WireError("max-clients")
         meters = Meter(Rates(1, 1)), Meter(Rates(1, 1))
         session = Session(None, None, *meters, Opened(), lease=lease, opened_at=now, last_heard=now)
+        if heir_to is not None:
+            session.inherit(heir_to)
         self.granted[lease.session_id] = session
         return session
 
     def find(self, session_id: int) -> Session | None:
         return self.granted.get(session_id)
 
-    def renew(self, session: Session, key: bytes) -> None:
-        self.told.append(f"renew {key.hex()}")
+    def renew(self, session: Session, key: bytes, host: str) -> None:
+        self.told.append(f"renew {key.hex()} {host}")
 
     def rekey(self, session: Session, key: bytes) -> bool:
         if not self.unused:
@@ -72,6 +74,7 @@ class FakeRelay(FakePlane):
     dev: bool = False
     sessions: int = 0
     flows: int = 0
+    kernel_drops: int = 0
     last_traffic: float = -math.inf
     permitted: bool = True
     failure: trio.Event = attrs.field(factory=trio.Event)

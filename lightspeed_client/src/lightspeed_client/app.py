@@ -45,7 +45,8 @@ log = logging.getLogger(__name__)
 
 FREE_PORT_TRIES: Final = 20
 FIRST_LOOKUP_S: Final = 2.0  # then carrying begins whenever DNS has answered
-FIRST_SESSION_S: Final = 3.0  # the same for the node's grant; a refusal usually comes within
+# The same for the node's grant, and its first answer; a refusal usually comes within.
+FIRST_SESSION_S: Final = 3.0
 
 
 class PortInUse(OSError):
@@ -145,6 +146,8 @@ async def open_redirect(
                 nursery.start_soon(control.run)
                 with trio.move_on_after(FIRST_SESSION_S):
                     await control.settled.wait()
+                    if control.grant is not None and isinstance(tunnel, SealedTunnel):
+                        await tunnel.proven.wait()
                 refusal = control.refusal
             if refusal is None:
                 async with trio.open_nursery() as source:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import random
 from collections.abc import Callable
 from typing import Final
@@ -27,17 +28,19 @@ from lightspeed_protocol.runtime.supervise import Backoff
 
 from . import __version__
 from .address import Address, resolve
-from .control_link import Connect, ControlClient, exchange, ping
+from .control_link import Connect, ControlClient, exchange, find_data, ping
 from .figures import ControlState
 from .nodes import KnownNode
 from .resume import Keeper
 from .session import Grant, NodeRefused, read_grant, refusal, register_message
+from .words import printable
 
 log = logging.getLogger(__name__)
 
 PING_S: Final = 15.0
 RENEW_S: Final = 5.0  # between registrations for a silent path, at least
 RENEW_MOST_S: Final = 40.0  # and at most, while they do not help
+STALE_S: Final = 2.0  # after registering again; longer than a QUIC packet is late
 GOODBYE_S: Final = 1.0  # for the node to hear that the session ends
 BACKOFF: Final = Backoff(first_s=0.5, cap_s=10.0)
 
@@ -66,7 +69,8 @@ class ControlSession:
     _wanted: bool = False  # a registration, although there is a session
     _renew_at: float | None = None
     _renew_pause_s: float = RENEW_S
-    _epoch: int | None = None
+    _epoch: int | None = None  # of the last Rekey of this session
+    _stale_until: float = -math.inf  # a Rekey until then may be of the registration before
     _told: str | None = None
     _ending: bool = False
 
@@ -142,7 +146,9 @@ class ControlSession:
 
     async def _watch(self, client: ControlClient) -> None:
         _, reason = await client.wait_closed()
-        raise LinkDown(f"the control connection to the node {self.node.name} ended ({reason})")
+        raise LinkDown(
+            f"the control connection to the node {self.node.name} ended ({printable(reason)})"
+        )
 
     async def _register(self, client: ControlClient, address: Address) -> None:
         now = trio.current_time()
@@ -155,10 +161,15 @@ class ControlSession:
         self._renew_at = now + self._renew_pause_s
         ask = register_message(token=self.node.token, resume=self._secret, client=__version__)
         grant = read_grant(await exchange(client, ask), name=self.node.name, host=address[0])
-        data = await resolve(grant.data, ipv4_only=False, what="node's data port")
+        self._secret = grant.resume  # also where its data address is of no use: no second session
+        data = await find_data(grant, address, name=self.node.name)
         new = self.grant is not None and grant.session_id != self.grant.session_id
         self.on_grant(grant, data)
-        self.grant, self._epoch = grant, None
+        if self.grant is None or new:
+            self._epoch = None
+        if self._client is client:  # registered before on this connection, whose streams may
+            self._stale_until = trio.current_time() + STALE_S  # overtake each other
+        self.grant = grant
         self.registrations += 1
         self.state, self.problem, self._told = "registered", None, None
         self.settled.set()
@@ -189,7 +200,9 @@ class ControlSession:
     def _from_node(self, message: object) -> None:
         match message:
             case Rekey(epoch, key):
-                if epoch != self._epoch and self.grant is not None:
+                # One left out costs nothing: the node changes once we use the new key.
+                stale = trio.current_time() < self._stale_until
+                if epoch != self._epoch and self.grant is not None and not stale:
                     self._epoch = epoch
                     self.on_rekey(key)
             case Disconnect():
@@ -278,5 +291,5 @@ def _words(group: BaseExceptionGroup[Exception]) -> str:
             return "the node takes too long to answer"
         if isinstance(exc, WireError):
             return f"the node's answer cannot be read ({exc.reason})"
-        return str(exc)
+        return printable(str(exc))  # the node may have had the last word
     return "the control connection failed"

@@ -14,7 +14,8 @@ import trio
 from lightspeed_protocol.control import ControlMessage, FrameReader, Ping, Pong, encode, frame
 from lightspeed_protocol.errors import WireError
 
-from .address import Address
+from .address import Address, resolve
+from .session import Grant, check_data
 
 CONNECT_S: Final = 5.0
 ANSWER_S: Final = 5.0
@@ -66,6 +67,16 @@ async def exchange(
     if isinstance(messages[0], WireError):
         raise messages[0]
     return messages[0]
+
+
+async def find_data(grant: Grant, control: Address, *, name: str) -> Address:
+    """Where the tunnel's packets go: the data address of a grant that came from `control`.
+
+    Raises `Unresolved`, and `NodeRefused` for an address that no node may name.
+    """
+    return check_data(
+        await resolve(grant.data, ipv4_only=False, what="node's data port"), control, name
+    )
 
 
 async def ping(client: ControlClient, *, timeout_s: float = ANSWER_S) -> float:

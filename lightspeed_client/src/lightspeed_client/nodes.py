@@ -1,8 +1,8 @@
 """The player's node book: which nodes an invite was added for, kept in the user's config directory.
 
 It holds tokens, so it is written with mode 0600 in a directory with 0700 (on Windows the access
-list is reduced to the user), whole or not at all, by one command at a time. A damaged file is an
-error, never an empty book. Nothing here prints a token.
+list is reduced to the user), whole or not at all, by one command at a time. A damaged or empty
+file is an error; only none at all is an empty book. Nothing here prints a token.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Final, Literal
 import attrs
 from lightspeed_protocol.errors import ConfigError
 from lightspeed_protocol.invite import Invite
-from lightspeed_protocol.runtime.config import load
+from lightspeed_protocol.runtime.config import parse, read_text
 
 from .locks import locked
 from .paths import make_private, replace_file
@@ -61,8 +61,8 @@ class _Entry:
 
     @host.validator
     def _check_host(self, _: attrs.Attribute[str], value: str) -> None:
-        if not value:
-            raise ValueError("want a host name or an address, got nothing")
+        if not value or not value.isprintable():
+            raise ValueError(f"want a host name or an address, got {value!r}")
 
     @port.validator
     def _check_port(self, _: attrs.Attribute[int], value: int) -> None:
@@ -92,9 +92,15 @@ def read_book(path: Path) -> list[KnownNode]:
     """Every node, in the order they were added. Raises `ConfigError`."""
     if not _exists(path):
         return []
+    text = read_text(path)
+    if not text.strip():
+        raise ConfigError(
+            str(path),
+            ["is empty, so what was in it is lost: bring it back, or delete it and add again"],
+        )
     found: list[KnownNode] = []
     problems = []
-    for number, entry in enumerate(load(path, _File).node, 1):
+    for number, entry in enumerate(parse(text, _File, name=str(path)).node, 1):
         try:
             token = _bytes_of("token", entry.token, TOKEN_BYTES) if entry.token else None
         except ValueError as exc:
@@ -207,10 +213,20 @@ def _write(path: Path, book: list[KnownNode]) -> None:
 
 
 def _exists(path: Path) -> bool:
+    """Whether anything has that name: a link that leads nowhere is a damaged book, not none."""
     try:
-        return path.exists()
+        path.lstat()
+        leads_somewhere = path.exists()
+    except FileNotFoundError:
+        return False
     except OSError as exc:
         raise ConfigError(str(path), [f"cannot be read: {exc.strerror or exc}"]) from None
+    if not leads_somewhere:
+        raise ConfigError(
+            str(path),
+            ["is a link that leads nowhere: bring back what it led to, or delete the link"],
+        )
+    return True
 
 
 def _text(raw: bytes) -> str:

@@ -5,12 +5,18 @@
 Answers are told apart by the addresses in their header, which the tag proves. The control
 session gives the keys (`use`, `rekey`); data goes on when it is gone. When the machine changes
 its network, sending fails or nothing comes any more: a fresh socket goes on, and the node
-follows the newest authentic packet. Source: PROTOCOL.md, "Sealed header".
+follows the newest authentic packet.
+
+Where the node says its data port is, somebody else may be: until a KEEPALIVE of random bytes has
+come back from a new data address, nothing but KEEPALIVE and HANDSHAKE is sent there.
+Source: PROTOCOL.md, "Sealed header".
 """
 
 from __future__ import annotations
 
 import logging
+import math
+import os
 from collections.abc import Callable
 from typing import Final, Protocol
 
@@ -44,7 +50,10 @@ log = logging.getLogger(__name__)
 NUMBER_BYTES: Final = 2  # of a probe, a keepalive's payload
 KEEPALIVE_BYTES: Final = SEALED_BYTES + NUMBER_BYTES
 FIN_WAIT_S: Final = 0.3
-HANDSHAKE_S: Final = 5.0  # between answers to a HANDSHAKE
+HANDSHAKE_S: Final = 0.1  # between answers to a HANDSHAKE; a node asks again after a loss
+PROOF_BYTES: Final = 8  # of the keepalive that proves an address; no probe has as many
+PROOF_S: Final = 0.1  # before the second of them; each pause is twice the one before,
+PROOF_MOST_S: Final = 1.0  # up to this
 MOVE_S: Final = 5.0  # between fresh sockets, at least
 UNSENT_MOST: Final = 2  # keepalives in a row that the system would not send
 
@@ -74,6 +83,7 @@ class SealedCarried:
         return (
             tunnel.port is not None
             and tunnel.node is not None
+            and tunnel.proven.is_set()
             and tunnel.port.send(datagram, tunnel.node)
         )
 
@@ -97,10 +107,14 @@ class SealedTunnel:
     largest_bytes: int = LARGEST_TUNNEL_BYTES
     ipv6_inside: bool = True
     session: SealedSession = attrs.field(factory=SealedSession)
+    proven: trio.Event = attrs.field(factory=trio.Event)  # `node` has answered; new for each
     _fec_k: int | None = None
     _header_bytes: int = SEALED_BYTES  # of the games' packets
     _carried: dict[bytes, SealedCarried] = attrs.field(factory=dict)  # by the answers' label
     _handshake_at: float | None = None
+    _proof: bytes = b""
+    _proof_at: float = math.inf  # when it is sent again
+    _proof_pause_s: float = PROOF_S
     _moved_at: float | None = None
     _unsent: int = 0
     _begun: trio.Event = attrs.field(factory=trio.Event)
@@ -115,7 +129,9 @@ class SealedTunnel:
         return self.largest_bytes - self._header_bytes
 
     def not_ready(self) -> str | None:
-        return "no-session" if self.session.end is None else None
+        if self.session.end is None:
+            return "no-session"
+        return None if self.proven.is_set() else "unproven"
 
     def not_found(self) -> bool:
         return False  # the control session says so
@@ -138,7 +154,9 @@ class SealedTunnel:
         """
         if self.port is None or self.node is None or (":" in node[0]) != (":" in self.node[0]):
             self._replace_port(node)
-        self.node = node
+        if node != self.node:
+            self.node, self.proven = node, trio.Event()
+            self._proof, self._proof_pause_s = os.urandom(PROOF_BYTES), PROOF_S
         end = self.session.renew(session_id, key, trio.current_time())
         self._fec_k = self.table.fec_k if repair else None
         self.largest_bytes = min(largest_bytes or LARGEST_TUNNEL_BYTES, LARGEST_TUNNEL_BYTES)
@@ -148,7 +166,7 @@ class SealedTunnel:
         if not self._begun.is_set():
             self.pulse.begin(trio.current_time())
             self._begun.set()
-        self._probe_now()
+        self._greet(trio.current_time())
 
     def rekey(self, key: bytes) -> None:
         """The node gave the session a new key; it is used at once."""
@@ -231,6 +249,8 @@ class SealedTunnel:
             # never answered: only the client asks, or two ends would keep each other busy
             if len(opened.payload) == NUMBER_BYTES:
                 self.pulse.answered(int.from_bytes(opened.payload, "big"), now)
+            elif opened.payload == self._proof:
+                self.proven.set()
         elif flags & HANDSHAKE and (
             self._handshake_at is None or now - self._handshake_at >= HANDSHAKE_S
         ):
@@ -241,6 +261,8 @@ class SealedTunnel:
     async def _run_probes(self) -> None:
         while True:
             now = trio.current_time()
+            if not self.proven.is_set() and now >= self._proof_at:
+                self._greet(now)
             for event in self.pulse.poll(now, self.table.game_silent_s(now)):
                 match event:
                     case SendProbe(sequence):
@@ -252,7 +274,8 @@ class SealedTunnel:
                 self._move(now)
             if self.pulse.dead:
                 self.control.path_is_silent()
-            await trio.sleep_until(self.pulse.prober.next_deadline())
+            due = self.pulse.prober.next_deadline()
+            await trio.sleep_until(due if self.proven.is_set() else min(due, self._proof_at))
 
     # -- sending -----------------------------------------------------------------------
 
@@ -262,13 +285,19 @@ class SealedTunnel:
         else:
             self._unsent += 1
 
-    def _probe_now(self) -> None:
-        """One keepalive that counts as no probe: the node learns our address from it at once."""
-        self._send_control(KEEPALIVE)
+    def _greet(self, now: float) -> None:
+        """One keepalive that counts as no probe: the node learns our address from it at once,
+        and proves its own by the answer, because nobody else can read what is in it.
+        """
+        self._send_control(KEEPALIVE, self._proof)
+        self._proof_at = now + self._proof_pause_s
+        self._proof_pause_s = min(2 * self._proof_pause_s, PROOF_MOST_S)
 
     def _send_control(self, flag: int, payload: bytes = b"", label: bytes = NO_ADDRESSES) -> bool:
         end = self.session.end
         if end is None or self.port is None or self.node is None:
+            return False
+        if flag & FIN and not self.proven.is_set():
             return False
         stamp = microseconds(trio.current_time())
         return self.port.send(end.control(flag, stamp, payload, label), self.node)
@@ -323,7 +352,7 @@ class SealedTunnel:
     async def finish(self) -> None:
         """The whole session says FIN; `run` says it once more where nobody confirms."""
         self._ending = True
-        if self.session.end is not None:
+        if self.session.end is not None and self.proven.is_set():
             self._say_fin()
             with trio.move_on_after(FIN_WAIT_S):
                 await self._ended.wait()
@@ -336,9 +365,19 @@ class SealedTunnel:
 
     def notice(self) -> str | None:
         control = self.control
-        if not self.pulse.dead or control.state == "refused":
+        if control.state == "refused":
             return control.problem
+        if not self.pulse.dead:
+            return control.problem or self._why_unproven()
         return f"{self.why_silent()}; {control.problem or 'trying on'}"
+
+    def _why_unproven(self) -> str | None:
+        if self.node is None or self.proven.is_set():
+            return None
+        return (
+            f"the node {self.name} has not answered from {write_address(self.node)}, where it wants"
+            " its packets: games are not sent there before"
+        )
 
     def why_silent(self) -> str:
         """One line for a node that does not answer, with what to do."""

@@ -5,6 +5,7 @@ Sans-IO: messages in, decisions out. Source: PROTOCOL.md, "Control messages", "E
 
 from __future__ import annotations
 
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
 
 import attrs
@@ -28,12 +29,14 @@ from lightspeed_protocol.extensions import (
     encode_register,
 )
 
-from .address import NODE_PORT, Address
+from .address import NODE_PORT, Address, write_address
+from .words import printable
 
 PROTOCOL_VERSION: Final = 1
 SEALED: Final = 8  # stands for header versions 8 and 9
 OUR_FEC: Final = (FecScheme.WINDOW_XOR, FecScheme.WINDOW_GF256)
 NO_REGION: Final = "unknown"  # what a node says that was told none
+BROADCAST: Final = IPv4Address("255.255.255.255")
 LEAST_DATAGRAM: Final = 576  # of a node's limit that is to be believed
 
 _ASK: Final = "ask its operator for a new invite and `lightspeed add` it"
@@ -77,7 +80,10 @@ class NodeRefused(Refused):
 
 @attrs.frozen(kw_only=True)
 class Grant:
-    """A session. `data` may name a host; `resume` is what goes on with it later."""
+    """A session. `data` may name a host; `resume` is what goes on with it later.
+
+    What a node calls itself and its region is fit to be shown.
+    """
 
     session_id: int
     key: bytes = attrs.field(repr=False)
@@ -119,11 +125,12 @@ def read_grant(answer: ControlMessage, *, name: str, host: str) -> Grant:
         code = RefusalCode.NO_COMMON_VERSION
         raise NodeRefused(_REFUSALS[code][1].format(name), for_good=True, code=code)
     limits = told.limits
+    region = printable(answer.region)
     return Grant(
         session_id=answer.session_id,
         key=told.key,
-        node_id=answer.node_id,
-        region="" if answer.region == NO_REGION else answer.region,
+        node_id=printable(answer.node_id),
+        region="" if region == NO_REGION else region,
         data=(
             told.data_host or host,
             NODE_PORT if told.data_port is None else told.data_port,
@@ -137,6 +144,33 @@ def read_grant(answer: ControlMessage, *, name: str, host: str) -> Grant:
     )
 
 
+def check_data(data: Address, control: Address, name: str) -> Address:
+    """The data address, resolved, if a node at `control` may name it. Raises `NodeRefused`.
+
+    A wrong or hostile node must not make the client send into its own machine, or to many.
+    """
+    host = _plain(data[0])
+    if host.is_multicast or host == BROADCAST:
+        kind = "goes to many machines"
+    elif host.is_unspecified or data[1] == 0:
+        kind = "is no address at all"
+    elif host.is_loopback and not _plain(control[0]).is_loopback:
+        kind = "is this machine itself"
+    else:
+        return data
+    raise NodeRefused(
+        f"the node {name} wants its packets sent to {write_address(data)}, which {kind}: nothing is"
+        " sent there; tell its operator (the data address in the node's settings is wrong)",
+        for_good=False,  # a name in it may soon mean another address
+        code=None,
+    )
+
+
+def _plain(host: str) -> IPv4Address | IPv6Address:
+    address = ip_address(host)
+    return (address.version == 6 and address.ipv4_mapped) or address
+
+
 def refusal(message: Disconnect, name: str) -> NodeRefused:
     """The words for a Disconnect, with the node's own behind them. Raises `WireError`."""
     told: Refusal = decode_refusal(message.extensions)
@@ -145,5 +179,5 @@ def refusal(message: Disconnect, name: str) -> NodeRefused:
     if code is not None and code in _REFUSALS:
         for_good, text = _REFUSALS[code]
         text = text.format(name)
-    own = "".join(c if c.isprintable() else " " for c in told.text).strip()
+    own = printable(told.text)
     return NodeRefused(f'{text} (it says: "{own}")' if own else text, for_good=for_good, code=code)

@@ -8,6 +8,14 @@ def count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+def printable(text: str) -> str:
+    """Text from a node or a server, on one line and unable to steer a terminal.
+
+    Controls (C0, C1) and characters that turn the writing direction become spaces.
+    """
+    return "".join(c if c.isprintable() else " " for c in text).strip()
+
+
 def why_no_answer(port: int | None = None, *, invited: bool = False) -> str:
     """Every reason a node may have for silence. A closed node drops keepalives too."""
     which = "its UDP port" if port is None else f"UDP port {port}"

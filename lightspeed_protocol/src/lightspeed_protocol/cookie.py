@@ -6,7 +6,8 @@
     └───┴─────────┴─────┴──────────────────┴─────┴──────────────┴──────┘
 
 The tag covers everything before it and the address the Retry went to, so the token is worth
-something only to whoever receives at that address, and only for `VALID_S`.
+something only to whoever receives at that address, and only for `VALID_S`. What opened a
+connection is remembered as `spent` for that long: one packet, played again, opens no second one.
 Source: PROTOCOL.md, "Retry cookie"; RFC 9000 §8.1.2; BLAKE2s RFC 7693.
 """
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import ipaddress
 import math
+from collections import OrderedDict
 from collections.abc import Callable
 from hashlib import blake2s
 from hmac import compare_digest
@@ -26,6 +28,7 @@ VALID_S: Final = 10  # a client answers a Retry at once; this leaves it two retr
 ROTATE_S: Final = 120.0  # then a new secret; the one before it is still accepted
 TAG_BYTES: Final = 16
 SECRET_BYTES: Final = 32
+MOST_SPENT: Final = 8192  # remembered; a node opens 100 connections a second
 LARGEST_ID: Final = 20  # of a QUIC version 1 connection id
 _SHORTEST: Final = 1 + 4 + 1 + 1 + TAG_BYTES
 _PERSON: Final = b"LS retry"
@@ -41,6 +44,7 @@ class RetryCookies:
     _secret: bytes = attrs.field(default=b"", repr=False)
     _previous: bytes = attrs.field(default=b"", repr=False)
     _rotate_at: float = -math.inf
+    _spent: OrderedDict[bytes, float] = attrs.field(factory=OrderedDict)  # until when, by rscid
 
     def make(self, address: Address, odcid: bytes, rscid: bytes, now: float) -> bytes:
         """`odcid` is what the client called us, `rscid` what it must call us from here on."""
@@ -67,6 +71,19 @@ class RetryCookies:
             return None
         end = 6 + body[5]
         return body[6:end], body[end + 1 :]
+
+    def is_spent(self, rscid: bytes, now: float) -> bool:
+        """Whether the token that gave this connection id has been used."""
+        return self._spent.get(rscid, -math.inf) > now
+
+    def spend(self, rscid: bytes, now: float) -> None:
+        """The token that gave this connection id has been used."""
+        while self._spent and (
+            next(iter(self._spent.values())) <= now or len(self._spent) >= MOST_SPENT
+        ):
+            self._spent.popitem(last=False)
+        # Tokens count whole seconds, so one may be good for up to a second more than it says.
+        self._spent[rscid] = now + VALID_S + 1
 
     def _rotate(self, now: float) -> None:
         if now < self._rotate_at:

@@ -6,7 +6,9 @@ the same flows and ports again, with the resume secret that only it was told.
 
 What fails is refused with a code and one line for the player. Wrong tokens are paced by host, not
 because 32 random bytes could be guessed but because each answer costs; a right token passes always,
-so nobody can lock out a neighbour behind the same NAT. Times are seconds on the caller's clock.
+so nobody can lock out a neighbour behind the same NAT. New sessions are paced by invite and resumed
+ones by session, because each has fresh keys and a session of its own fresh limits. Times are
+seconds on the caller's clock.
 Source: PROTOCOL.md, "Extensions" (the codes).
 """
 
@@ -43,12 +45,14 @@ from lightspeed_protocol.seal import KEY_BYTES, VERSION_SEALED
 
 from .config import ProxyConfig
 from .credentials import Invite, Invites
-from .host_pace import HostPace
+from .host_pace import Bucket, HostPace
 from .rate_limit import Rates
 from .refusals import (
     ENDS,
+    NEW_SESSIONS,
     PROBLEM,
     RESULT,
+    RESUMED,
     TEXTS,
     RefusedRegistration,
     RegistrationCounters,
@@ -61,14 +65,19 @@ SCHEMES: Final = frozenset({FecScheme.WINDOW_XOR, FecScheme.WINDOW_GF256})
 LARGEST_DATAGRAM: Final = 2048  # runtime.udp LARGEST_BYTES
 
 WRONG_PER_S: Final = 10  # tokens from one host
+# New sessions of one invite: all its devices at once and a few that try again, then slowly.
+MORE_THAN_DEVICES: Final = 8
+GRANT_S: Final = 2.0
+RESUME_S: Final = 0.5  # between two resumes of one session
+RESUME_BURST: Final = 10
 MOST_TOKENS: Final = 255  # version 1 and 2 sessions of one host: their token is one byte, not 0
 
 
 class Plane(Protocol):
     """What is asked of the data plane; `relay.Relay` is the real one."""
 
-    def grant(self, lease: Lease, now: float) -> Session: ...
-    def renew(self, session: Session, key: bytes) -> None: ...
+    def grant(self, lease: Lease, now: float, *, heir_to: Session | None = ...) -> Session: ...
+    def renew(self, session: Session, key: bytes, host: str) -> None: ...
     def rekey(self, session: Session, key: bytes) -> bool: ...
     def end(self, session: Session) -> None: ...
     def find(self, session_id: int) -> Session | None: ...
@@ -99,6 +108,7 @@ class Member:
     left_at: float = -math.inf  # when its last connection ended
     epoch: int = 0
     offered: bytes = attrs.field(default=NO_KEY, repr=False)  # the key of `epoch`
+    resumes: Bucket = attrs.field(factory=lambda: Bucket(RESUME_S, RESUME_BURST))
 
     @property
     def sealed(self) -> bool:
@@ -130,9 +140,10 @@ class Told:
 class _No(Exception):
     """Leaves `Admission.register` from wherever the answer is clear."""
 
-    def __init__(self, code: RefusalCode) -> None:
+    def __init__(self, code: RefusalCode, text: str = "") -> None:
         super().__init__(code)
         self.code = code
+        self.text = text  # instead of the code's own
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -150,6 +161,7 @@ class Admission:
     members: dict[int, Member] = attrs.field(factory=dict)  # by session id
     _by_resume: dict[bytes, Member] = attrs.field(factory=dict)
     _devices: Counter[bytes] = attrs.field(factory=Counter)  # members by their invite's hash
+    _grants: dict[bytes, Bucket] = attrs.field(factory=dict)  # by their invite's hash
     _wrong: HostPace = attrs.field(factory=lambda: HostPace(WRONG_PER_S))
 
     def apply(self, config: ProxyConfig, told: Told) -> None:
@@ -176,10 +188,10 @@ class Admission:
             if old is None:
                 member, key, secret = self._grant(version, invite, host, connection, now)
             else:
-                member, key, secret = old, self._take_over(old, connection), ext.resume
+                member, key, secret = old, self._take_over(old, connection, host, now), ext.resume
         except _No as no:
             self.counters.results[RESULT[no.code]] += 1
-            return RefusedRegistration(no.code)
+            return RefusedRegistration(no.code, no.text)
         self.counters.results["granted" if old is None else "resumed"] += 1
         connection.member = member
         member.connection, member.client, member.host = connection, ext.client, host
@@ -275,16 +287,17 @@ class Admission:
         now: float,
     ) -> tuple[Member, bytes | None, bytes | None]:
         own = connection.member
+        # Its limits go on: registering again must not be worth anything.
+        heir_to = own if own is not None and _same(own.invite, invite) else None
+        if len(self.members) - (own is not None) >= self.config.limits.max_clients:
+            raise _No(RefusalCode.NODE_FULL)
         if invite is not None:
-            devices = self._devices[invite.token_sha256]
-            if own is not None and _same(own.invite, invite):
-                devices -= 1
+            devices = self._devices[invite.token_sha256] - (heir_to is not None)
             most = invite.max_sessions or self.config.limits.max_sessions_per_invite
             if devices >= most:
                 raise _No(RefusalCode.TOO_MANY_SESSIONS)
-        if len(self.members) - (own is not None) >= self.config.limits.max_clients:
-            raise _No(RefusalCode.NODE_FULL)
-        if own is not None:
+            self._pace(invite.token_sha256, most + MORE_THAN_DEVICES, now)
+        if own is not None and heir_to is None:
             self.end(own, "replaced")
         key = secret = None
         if version == VERSION_SEALED:
@@ -294,14 +307,17 @@ class Admission:
             session_id=self._session_id(),
             key=key,
             token=0 if key is not None else self._token(host),
-            host="" if key is not None else host,
-            rates=None if invite is None else Rates(*self._rates(invite)),
+            host=host,
+            rates=self._rates_of(invite, heir_to),
             destinations=() if invite is None else invite.destinations,
         )
         try:
-            session = self.plane.grant(lease, now)
+            heir = None if heir_to is None else heir_to.session
+            session = self.plane.grant(lease, now, heir_to=heir)
         except WireError:
             raise _No(RefusalCode.NODE_FULL) from None
+        if heir_to is not None:
+            self.end(heir_to, "replaced")
         session.on_end = self._ended
         member = Member(
             session=session,
@@ -321,14 +337,35 @@ class Admission:
             self._by_resume[member.resume] = member
         return member, key, secret
 
-    def _take_over(self, old: Member, connection: Connection) -> bytes:
+    def _pace(self, invite: bytes, burst: int, now: float) -> None:
+        """Counts a new session of an invite."""
+        if len(self._grants) > 2 * len(self.invites):  # some are of invites that are gone
+            self._grants = {name: each for name, each in self._grants.items() if each.full_at > now}
+        bucket = self._grants.setdefault(invite, Bucket(GRANT_S, burst))
+        bucket.burst = burst
+        if not bucket.admit(now):
+            raise _No(RefusalCode.TOO_OFTEN, NEW_SESSIONS)
+
+    def _rates_of(self, invite: Invite | None, heir_to: Member | None) -> Rates | None:
+        """An heir shares what its meters read, so that a reload still reaches it."""
+        if invite is None:
+            return None
+        rates = Rates(*self._rates(invite))
+        if heir_to is not None and heir_to.lease.rates is not None:
+            heir_to.lease.rates.set(rates.packets_per_s, rates.bytes_per_s)
+            return heir_to.lease.rates
+        return rates
+
+    def _take_over(self, old: Member, connection: Connection, host: str, now: float) -> bytes:
         """The session goes on under a new key; whoever else holds it, or is held, lets go."""
+        if not old.resumes.admit(now):
+            raise _No(RefusalCode.TOO_OFTEN, RESUMED)
         if connection.member is not None and connection.member is not old:
             self.end(connection.member, "replaced")
         if old.connection is not connection:
             self._tell(old, refusal(RefusalCode.SESSION_ENDED))
         key = self.random_bytes(KEY_BYTES)
-        self.plane.renew(old.session, key)
+        self.plane.renew(old.session, key, host)
         old.offered = NO_KEY
         return key
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from typing import Final, Protocol
 
@@ -36,12 +36,13 @@ from lightspeed_protocol.control_messages import (
 from lightspeed_protocol.errors import WireError
 from lightspeed_protocol.extensions import Feature, RefusalCode, decode_refusal
 from lightspeed_protocol.invite import Invite as NodeLine
+from lightspeed_protocol.runtime.quic_door import host_of
 
 from .admission import Granted, Member
 from .flows import leased
-from .legacy_path import plain_host
 from .rate_limit import Meter, Rates
 from .refusals import TEXTS, refusal
+from .sessions import plain_host
 from .state import NodeState
 
 REQUESTS: Final = Rates(20, 1)  # a second on one connection: a Ping each 100 ms, and some more
@@ -68,6 +69,7 @@ class Link(Protocol):
     def reset(self, stream: int, code: int = ...) -> None: ...
     def stop_reading(self, stream: int, code: int = ...) -> None: ...
     def close(self, code: int = ..., reason: str = ...) -> None: ...
+    async def watch(self, task: Callable[[], Awaitable[object]]) -> None: ...
 
 
 class Desk(Protocol):
@@ -77,8 +79,8 @@ class Desk(Protocol):
 
     def now(self) -> float: ...
     def permits(self, host: str, port: int) -> bool: ...
-    def probe(self, message: Probe, answer: Callable[[ControlMessage], object]) -> bool:
-        """Measure and call `answer`; False when too many run already."""
+    def probe(self, link: Link, message: Probe, answer: Callable[[ControlMessage], object]) -> bool:
+        """Measure for `link` and call `answer`; False when too many run already."""
 
     def left(self, app: ControlApp) -> None: ...
 
@@ -90,7 +92,8 @@ class ControlApp:
     link: Link
     desk: Desk
     member: Member | None = None
-    opened_at: float = attrs.field(init=False)
+    house: str = attrs.field(init=False)  # the host it came from
+    quiet_since: float = attrs.field(init=False)  # when it last held a session, or came
     _streams: dict[int, FrameReader | None] = attrs.field(factory=dict)  # None: answered
     _own_stream: int | None = None
     _requests: Meter = attrs.field(factory=lambda: Meter(REQUESTS))
@@ -98,9 +101,11 @@ class ControlApp:
     _info_at: float = math.inf
     _rekey_at: float = math.inf
     _close_at: float = math.inf
+    _close_text: str = ""
 
     def __attrs_post_init__(self) -> None:
-        self.opened_at = self.desk.now()
+        self.house = host_of(self.link.address)
+        self.quiet_since = self.desk.now()
 
     # -- what the connection brings -------------------------------------------------------
 
@@ -138,8 +143,10 @@ class ControlApp:
 
     def tick(self, now: float) -> None:
         """Say and do what is due."""
+        if self.member is not None:
+            self.quiet_since = now
         if now >= self._close_at:
-            self.link.close(DisconnectReason.RATE_LIMITED, TEXTS[RefusalCode.TOO_OFTEN])
+            self.link.close(DisconnectReason.RATE_LIMITED, self._close_text)
         if now >= self._info_at:
             self._info_at = now + INFO_S
             self.tell(server_info(self.desk.state))
@@ -214,8 +221,9 @@ class ControlApp:
         result = self.desk.state.admission.register(message, host, self, now, time.time())
         if not isinstance(result, Granted):
             self._send(stream, result.disconnect)
-            if result.code is RefusalCode.TOO_OFTEN:
+            if result.code is RefusalCode.TOO_OFTEN and self.member is None:
                 self._close_at = now  # by the next tick: closed at once, the answer would be lost
+                self._close_text = result.text or TEXTS[result.code]
             return
         self._send(stream, result.ack)
         if Feature.NODE_STREAM in result.features:
@@ -247,7 +255,7 @@ class ControlApp:
             self._send(stream, result)
 
         if self._probes.admit(0, self.desk.now()) is not None or not self.desk.probe(
-            message, answer
+            self.link, message, answer
         ):
             self._send(stream, refusal(RefusalCode.TOO_OFTEN, BUSY))
 

@@ -9,7 +9,9 @@ import logging
 import math
 import socket
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final, Protocol
 
 import attrs
@@ -23,7 +25,7 @@ from lightspeed_protocol.runtime.udp import UdpPort
 from prometheus_client import CollectorRegistry
 
 from .config import ProxyConfig
-from .control import ControlApp
+from .control import ControlApp, Link
 from .credentials import Invites
 from .h3 import H3App
 from .metrics import make_registry
@@ -38,10 +40,12 @@ CHECK_S: Final = 0.5  # between two looks at every member
 AT_A_TIME: Final = 64  # members or connections looked at before packets get their turn
 H3: Final = "h3"
 
-# A connection costs its owner one handshake, and the table is bounded: above this many, those that
-# have not registered make room.
+# A connection costs its owner one handshake, and the table is bounded. Above this many, of the node
+# or of one host without a session, those that have not registered or ask nothing make room.
 CROWD: Final = 1024
-GRACE_S: Final = 10.0  # in which to register
+CROWD_OF_ONE: Final = 64
+GRACE_S: Final = 10.0  # in which to register, or between two requests over HTTP/3
+QUIET_S: Final = 60.0  # the same where there is room
 
 
 class Store(Protocol):
@@ -49,6 +53,12 @@ class Store(Protocol):
 
     def load(self) -> Invites: ...
     def changed(self) -> bool: ...
+
+
+class _Watches(Protocol):
+    """What is used here of the links of both kinds of application."""
+
+    async def watch(self, task: Callable[[], Awaitable[object]]) -> None: ...
 
 
 class Policy(Protocol):
@@ -68,6 +78,7 @@ class ControlServer:
     prober: Prober = attrs.field(factory=Prober)
     counters: QuicCounters = attrs.field(factory=QuicCounters)
     apps: set[ControlApp] = attrs.field(factory=set)
+    browsers: set[H3App] = attrs.field(factory=set)
     registry: CollectorRegistry = attrs.field(init=False)
     _server: QuicServer | None = None
     _nursery: trio.Nursery | None = None
@@ -127,10 +138,10 @@ class ControlServer:
     def left(self, app: ControlApp) -> None:
         self.apps.discard(app)
 
-    def probe(self, message: Probe, answer: Callable[[ControlMessage], object]) -> bool:
+    def probe(self, link: Link, message: Probe, answer: Callable[[ControlMessage], object]) -> bool:
         if self.prober.busy or self._nursery is None:
             return False
-        self._nursery.start_soon(self._measure, message, answer)
+        self._spawn(link, partial(self._measure, message, answer))
         return True
 
     async def _measure(self, message: Probe, answer: Callable[[ControlMessage], object]) -> None:
@@ -142,14 +153,17 @@ class ControlServer:
 
     def _make_app(self, link: QuicLink) -> Application:
         if link.alpn == H3:
-            return H3App(link, self.state, self.registry, self._spawn)
+            browser = H3App(link, self.state, self.registry, self._spawn, self.browsers.discard)
+            self.browsers.add(browser)
+            return browser
         app = ControlApp(link, self)
         self.apps.add(app)
         return app
 
-    def _spawn(self, task: Callable[[], Awaitable[None]]) -> None:
+    def _spawn(self, link: _Watches, task: Callable[[], Awaitable[None]]) -> None:
+        """Its failure ends the connection it is for, not the node."""
         if self._nursery is not None:
-            self._nursery.start_soon(task)
+            self._nursery.start_soon(link.watch, task)
 
     @staticmethod
     def _alpns(config: ProxyConfig) -> tuple[str, ...]:
@@ -188,13 +202,25 @@ class ControlServer:
                 await trio.lowlevel.checkpoint()
 
     async def _tick_connections(self) -> None:
-        crowded = len(self.apps) > CROWD
-        for number, app in enumerate(tuple(self.apps), start=1):
-            now = trio.current_time()
-            if crowded and app.member is None and now >= app.opened_at + GRACE_S:
-                self.state.control.crowded_out += 1
-                app.link.close(0, "this node needs the room: register, or ask again later")
-            else:
-                app.tick(now)
+        here: tuple[ControlApp | H3App, ...] = (*self.apps, *self.browsers)
+        crowded = len(here) > CROWD
+        strangers = Counter(each.house for each in here if not _holds_session(each))
+        for number, app in enumerate(here, start=1):
             if number % AT_A_TIME == 0:
                 await trio.lowlevel.checkpoint()
+            now = trio.current_time()
+            if app.link.closed:
+                continue  # while others had their turn
+            if isinstance(app, ControlApp):
+                app.tick(now)
+            if _holds_session(app):
+                continue
+            patience_s = GRACE_S if crowded or strangers[app.house] > CROWD_OF_ONE else QUIET_S
+            if now >= app.quiet_since + patience_s:
+                strangers[app.house] -= 1
+                self.state.control.crowded_out += 1
+                app.link.close(0, "this node needs the room: register, or ask again later")
+
+
+def _holds_session(app: ControlApp | H3App) -> bool:
+    return isinstance(app, ControlApp) and app.member is not None

@@ -1,6 +1,7 @@
 """Where a node may send: never into its own networks, never where no game server lives.
 
-Source: the IANA IPv4 and IPv6 Special-Purpose Address Registries (RFC 6890), plus multicast.
+Source: the IANA IPv4 and IPv6 Special-Purpose Address Registries (RFC 6890), plus multicast; of
+IPv6 only what IANA gives out as global unicast (RFC 4291 section 2.4) can be a public server.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import attrs
 
 Network = IPv4Network | IPv6Network
 
-# Left open by `dev`: everything a lab on one machine or one LAN needs.
+# Left open by `dev`, everything a lab on one machine or one LAN needs; and by `allow` on purpose.
 PRIVATE: Final = tuple(
     ip_network(net)
     for net in (
@@ -28,6 +29,7 @@ PRIVATE: Final = tuple(
         "fe80::/10",
     )
 )
+GLOBAL_IPV6: Final = IPv6Network("2000::/3")
 # Never a game server, whoever asks.
 RESERVED: Final = tuple(
     ip_network(net)
@@ -41,22 +43,26 @@ RESERVED: Final = tuple(
         "203.0.113.0/24",  # documentation
         "224.0.0.0/4",  # multicast
         "240.0.0.0/4",  # reserved, and the broadcast address
-        "::/128",
-        "::ffff:0:0/96",  # IPv4 in disguise
-        "64:ff9b::/96",
-        "64:ff9b:1::/48",
-        "100::/64",
         "2001::/23",
         "2001:db8::/32",  # documentation
         "2002::/16",
         "3fff::/20",  # documentation
-        "ff00::/8",  # multicast
     )
 )
 
 
 def _within(address: IPv4Address | IPv6Address, networks: Iterable[Network]) -> bool:
     return any(address.version == net.version and address in net for net in networks)
+
+
+def _lies_in_private(network: Network) -> bool:
+    """Whether every address of it is private, so that whoever names it means just that."""
+    return any(
+        network.version == private.version
+        and network.prefixlen >= private.prefixlen
+        and network.network_address in private
+        for private in PRIVATE
+    )
 
 
 @attrs.frozen(kw_only=True)
@@ -66,8 +72,9 @@ class DestinationPolicy:
     `node_ports` are this node's and other nodes': a packet sent there might come back, and one
     with headers inside headers would take a session at each turn.
 
-    `deny` beats everything; a non-empty `allow` is the whole list of what is permitted, and
-    may open a private range on purpose. The reserved ranges cannot be opened.
+    `deny` beats everything; a non-empty `allow` is the whole list of what is permitted. A network
+    in it that lies inside a private range opens that much of it, this machine's own addresses
+    there too; a wider one opens nothing private. The reserved ranges cannot be opened.
     """
 
     allow: tuple[Network, ...] = ()
@@ -76,6 +83,11 @@ class DestinationPolicy:
     dev: bool = False
     node_ports: frozenset[int] = frozenset()
     is_own: Callable[[str], bool] = lambda _host: False
+    _opened: tuple[Network, ...] = attrs.field(init=False)
+
+    @_opened.default
+    def _opened_by_allow(self) -> tuple[Network, ...]:
+        return tuple(filter(_lies_in_private, self.allow))
 
     def permits(self, host: str, port: int) -> bool:
         """Whether a new flow may be opened to this numeric address."""
@@ -84,10 +96,10 @@ class DestinationPolicy:
             return False
         if _within(address, RESERVED) or _within(address, self.deny):
             return False
-        if self.allow:
-            if not _within(address, self.allow):
-                return False
-        elif not self.dev and _within(address, PRIVATE):
+        if self.allow and not _within(address, self.allow):
             return False
-        # A lab may have its game server on this machine.
-        return bool(self.dev or self.allow) or not self.is_own(host)
+        if self.dev or _within(address, self._opened):  # a lab may have its server on this machine
+            return address.version == 4 or _within(address, (GLOBAL_IPV6, *PRIVATE))
+        if _within(address, PRIVATE) or (address.version == 6 and address not in GLOBAL_IPV6):
+            return False
+        return not self.is_own(host)

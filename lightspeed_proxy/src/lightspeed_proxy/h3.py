@@ -2,7 +2,8 @@
 
 On by `[control] h3`. /health answers whoever connects, the other two `[http] allow`, as over TCP.
 Bounded: no QPACK table (a few bytes could name many large entries of it), `LARGEST_REQUEST` bytes
-a request, `REQUESTS` a second on one connection. Source: RFC 9114, RFC 9204.
+a request, `REQUESTS` a second on one connection; `control_server` ends one that asks nothing.
+Source: RFC 9114, RFC 9204.
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ from aioquic.quic.events import QuicEvent, StreamDataReceived, StreamReset
 from lightspeed_protocol.control_messages import Peer
 from lightspeed_protocol.runtime.quic import UNSENT_BYTES
 from lightspeed_protocol.runtime.quic_connection import BoundedConnection
+from lightspeed_protocol.runtime.quic_door import host_of
 from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import choose_encoder
 
 from .control import known_peers
-from .health import health_fields, is_allowed
-from .legacy_path import plain_host
+from .health import choose_encoder, health_fields, is_allowed
 from .metrics import in_pieces
 from .rate_limit import Meter, Rates
+from .sessions import plain_host
 from .state import NodeState
 
 REQUESTS: Final = Rates(10, 1)
@@ -50,6 +51,7 @@ class Link(Protocol):
     @property
     def quic(self) -> QuicConnection: ...
     def flush(self) -> None: ...
+    async def watch(self, task: Callable[[], Awaitable[object]]) -> None: ...
     def stop_reading(self, stream: int, code: int = ...) -> None: ...
     def close(self, code: int = ..., reason: str = ...) -> None: ...
 
@@ -76,12 +78,17 @@ class H3App:
     link: Link
     state: NodeState
     registry: CollectorRegistry
-    spawn: Callable[[Callable[[], Awaitable[None]]], object]
+    spawn: Callable[[Link, Callable[[], Awaitable[None]]], object]
+    left: Callable[[H3App], object]
+    house: str = attrs.field(init=False)  # the host it came from
+    quiet_since: float = attrs.field(init=False)  # its last request, to begin with its arrival
     _http: BareH3 = attrs.field(init=False)
     _taken: dict[int, int] = attrs.field(factory=dict)  # bytes by stream
     _requests: Meter = attrs.field(factory=lambda: Meter(REQUESTS))
 
     def __attrs_post_init__(self) -> None:
+        self.house = host_of(self.link.address)
+        self.quiet_since = trio.current_time()
         self._http = BareH3(self.link.quic)
         self.link.flush()
 
@@ -96,6 +103,7 @@ class H3App:
 
     def closed(self, code: int, reason: str) -> None:
         self._taken.clear()
+        self.left(self)
 
     def _within_bounds(self, event: StreamDataReceived) -> bool:
         """Counts what comes on a stream; what is over the limit is never kept."""
@@ -124,6 +132,7 @@ class H3App:
     def _take(self, stream: int, head: dict[bytes, bytes]) -> None:
         if b":method" not in head:
             return  # trailers
+        self.quiet_since = trio.current_time()
         if not self.state.config.control.h3:  # a reload has ended it
             self.link.close(ErrorCode.H3_NO_ERROR, "HTTP/3 is no longer served here")
         elif self._requests.admit(0, trio.current_time()) is not None:
@@ -147,7 +156,7 @@ class H3App:
         elif path == "/nodes":
             self._answer(stream, head, 200, {"nodes": nodes(self.state)})
         else:
-            self.spawn(partial(self._metrics, stream, head))
+            self.spawn(self.link, partial(self._metrics, stream, head))
 
     async def _metrics(self, stream: int, head: dict[bytes, bytes]) -> None:
         encode, content_type = choose_encoder(head.get(b"accept", b"").decode("latin-1"))

@@ -20,7 +20,8 @@ import trio
 from lightspeed_protocol.errors import WireError
 from lightspeed_protocol.runtime.imports import postponed
 from lightspeed_protocol.telemetry import TelemetryEvent, check, parse
-from prometheus_client.exposition import choose_encoder
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.openmetrics import exposition as openmetrics
 
 # Until Python 3.13 Starlette takes this one function from asyncio, a second event loop of 1.5 MB.
 with postponed("asyncio", iscoroutinefunction=iscoroutinefunction):
@@ -32,8 +33,8 @@ with postponed("asyncio", iscoroutinefunction=iscoroutinefunction):
 from . import __version__
 from .admission import Member
 from .config import show_address
-from .legacy_path import plain_host
 from .metrics import in_pieces, make_registry
+from .sessions import plain_host
 from .state import NodeState
 
 LARGEST_REPORT_BYTES: Final = 2048  # Source: PROTOCOL.md, ORIGINAL.md 2.4
@@ -110,6 +111,20 @@ def health_fields(state: NodeState) -> dict[str, Any]:
             for name, task in state.tasks.items()
         },
     }
+
+
+def choose_encoder(accept: str) -> tuple[Callable[[Any], bytes], str]:
+    """How to write metrics for this Accept header, and the name of that.
+
+    OpenMetrics where it is asked for in the version there is, else plain text. Nothing in the
+    header raises and nothing of it is repeated, as prometheus_client's own function would.
+    """
+    for wanted in accept.split(","):
+        kind, *more = (word.strip() for word in wanted.split(";"))
+        versions = [word for word in more if word.startswith("version=")]
+        if kind == "application/openmetrics-text" and versions in ([], ["version=1.0.0"]):
+            return openmetrics.generate_latest, openmetrics.CONTENT_TYPE_LATEST
+    return generate_latest, CONTENT_TYPE_PLAIN_0_0_4
 
 
 def control_fields(state: NodeState) -> dict[str, Any]:

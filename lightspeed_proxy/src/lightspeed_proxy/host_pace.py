@@ -1,7 +1,8 @@
-"""How often one host may do something that costs: one meter for each, and not too many of them."""
+"""How often somebody may do something that costs: a host, of which there are many, or one party."""
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from ipaddress import ip_address
 from typing import Final
@@ -11,6 +12,23 @@ import attrs
 from .rate_limit import Meter, Rates
 
 MOST_HOSTS: Final = 4096  # remembered; the one not seen for longest goes first
+
+
+@attrs.define(eq=False)
+class Bucket:
+    """`burst` at once, then one every `every_s`. Times are seconds on the caller's clock."""
+
+    every_s: float
+    burst: int
+    full_at: float = -math.inf  # when the whole burst will be there again
+
+    def admit(self, now: float) -> bool:
+        """Counts one; False when it is one too many, which is not counted."""
+        full_at = max(self.full_at, now) + self.every_s
+        if full_at > now + self.burst * self.every_s + 1e-9:
+            return False
+        self.full_at = full_at
+        return True
 
 
 @attrs.define(eq=False)

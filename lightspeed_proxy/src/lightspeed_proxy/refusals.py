@@ -72,6 +72,8 @@ TEXTS: Final = {
     RefusalCode.SESSION_ENDED: "this session was taken over by another start of the client",
     RefusalCode.TOO_OFTEN: "too many wrong invites from your address: wait a few seconds",
 }
+NEW_SESSIONS: Final = "this invite has opened too many sessions in a short time: wait a few seconds"
+RESUMED: Final = "this session was taken up too often in a short time: wait a few seconds"
 
 
 def refusal(code: RefusalCode, text: str = "") -> Disconnect:

@@ -40,3 +40,15 @@ async def test_each_trouble_has_its_words_and_the_rest_is_still_checked(
         check = await check_node(HOME_NODE, connect=node.connect)
         assert says in check.line()
         assert not check.usable
+
+
+async def test_what_a_node_says_cannot_move_the_cursor_and_its_data_address_counts(
+    autojump_clock: MockClock,
+) -> None:
+    check = await check_node(
+        HOME_NODE, connect=SealedNode(reachable=False, unreachable="no\x1b[2J\u202e").connect
+    )
+    assert check.line() == "home: not usable: no [2J"
+    check = await check_node(HOME_NODE, connect=SealedNode(data=("0.0.0.0", 4434)).connect)
+    assert not check.usable
+    assert "no address at all" in check.line()

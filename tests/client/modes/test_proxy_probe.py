@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import struct
 
+import attrs
 import pytest
 import trio
 from lightspeed_client.modes.proxy_probe import probe, probe_all, summary
@@ -12,6 +13,8 @@ from trio.testing import MockClock
 
 from ..fakes import FakeNode
 from ..sealed_node import HOME_NODE, SealedNode
+
+LOCAL_NODE = attrs.evolve(HOME_NODE, host="127.0.0.1")
 
 
 async def test_a_node_that_answers_is_measured(autojump_clock: MockClock) -> None:
@@ -85,7 +88,7 @@ async def test_an_invited_node_is_asked_on_both_its_ports(autojump_clock: MockCl
         node.data = port.address
         async with trio.open_nursery() as nursery:
             nursery.start_soon(node.serve, port)
-            found = await probe(HOME_NODE, count=5, connect=node.connect)
+            found = await probe(LOCAL_NODE, count=5, connect=node.connect)
             nursery.cancel_scope.cancel("test over")
     assert (found.node, found.sent, found.answers, found.problem) == ("home", 5, 5, None)
     assert found.control_ms == 0.0
@@ -100,14 +103,25 @@ async def test_an_invited_node_with_a_closed_data_port_or_a_refusal_says_so(
     node = SealedNode()
     with UdpPort.bind(("127.0.0.1", 0)) as mute:
         node.data = mute.address
-        found = await probe(HOME_NODE, count=2, connect=node.connect)
+        found = await probe(LOCAL_NODE, count=2, connect=node.connect)
     assert f"a firewall on the way closes UDP port {node.data[1]}" in (found.problem or "")
     assert "--dev" not in (found.problem or "")
     assert found.control_ms is not None
     node.refuses = RefusalCode.EXPIRED
-    found = await probe(HOME_NODE, count=2, connect=node.connect)
+    found = await probe(LOCAL_NODE, count=2, connect=node.connect)
     assert "has expired" in found.line()
     node.reachable = False
-    found = await probe(HOME_NODE, count=2, connect=node.connect)
+    found = await probe(LOCAL_NODE, count=2, connect=node.connect)
     assert "no answer from" in found.line()
     assert found.control_ms is None
+
+
+async def test_a_node_that_names_this_machine_as_its_own_is_sent_nothing(
+    autojump_clock: MockClock,
+) -> None:
+    node = SealedNode()
+    with UdpPort.bind(("127.0.0.1", 0)) as port:
+        node.data = port.address
+        found = await probe(HOME_NODE, count=2, connect=node.connect)
+    assert (found.sent, found.answers) == (0, 0)
+    assert "this machine itself" in (found.problem or "")

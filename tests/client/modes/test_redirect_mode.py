@@ -168,7 +168,8 @@ async def test_an_invited_nodes_session_is_kept_for_a_restart_and_forgotten_at_a
         node.data = port.address
         async with trio.open_nursery() as nursery:
             nursery.start_soon(node.serve, port)
-            settings = RedirectSettings(server=SERVER, node=HOME_NODE)
+            local = attrs.evolve(HOME_NODE, host="127.0.0.1")
+            settings = RedirectSettings(server=SERVER, node=local)
             session = redirect_mode.Session(view=view, state_dir=tmp_path)
 
             async def play() -> None:

@@ -16,6 +16,7 @@ from lightspeed_protocol.errors import LinkDown, Refused, WireError
 from ..address import Address, resolve
 from ..control_link import Connect, connect, ping
 from ..nodes import KnownNode
+from ..words import printable
 
 PINGS: Final = 3
 PATIENCE_S: Final = 6.0  # for a node that does not answer
@@ -110,7 +111,7 @@ def first_words(group: BaseExceptionGroup[BaseException]) -> str:
         return "takes too long to answer"
     if isinstance(exc, WireError):
         return f"its answer cannot be read ({exc.reason})"
-    return str(exc)
+    return printable(str(exc))  # the node may have had the last word
 
 
 def _ms(heard: Heard) -> str:

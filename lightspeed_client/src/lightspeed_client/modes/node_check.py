@@ -16,7 +16,7 @@ from lightspeed_protocol.errors import LinkDown, Refused, WireError
 
 from .. import __version__
 from ..address import resolve
-from ..control_link import Connect, connect, exchange, ping
+from ..control_link import Connect, connect, exchange, find_data, ping
 from ..nodes import KnownNode
 from ..session import Grant, read_grant, register_message
 from .choosing import first_words
@@ -67,6 +67,7 @@ async def check_node(node: KnownNode, *, connect: Connect = connect) -> NodeFind
             grant = read_grant(await exchange(client, ask), name=node.name, host=address[0])
             told = await exchange(client, ServerInfo(0, 0, 0))
             await exchange(client, Disconnect())
+            await find_data(grant, address, name=node.name)
         finding = _usable(node, grant, rtt_s, told if isinstance(told, ServerInfo) else None)
     except* (OSError, LinkDown, Refused, WireError, trio.TooSlowError) as group:
         if not finding.usable:

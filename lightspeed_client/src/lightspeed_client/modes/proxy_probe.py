@@ -26,7 +26,7 @@ from lightspeed_protocol.seal import SealedEnd
 
 from .. import __version__
 from ..address import Address, Unresolved, resolve, write_address
-from ..control_link import Connect, ControlClient, connect, exchange, ping
+from ..control_link import Connect, ControlClient, connect, exchange, find_data, ping
 from ..nodes import KnownNode
 from ..sealed_tunnel import NUMBER_BYTES
 from ..session import read_grant, register_message
@@ -147,7 +147,7 @@ async def _probe_sealed(
 ) -> Probe:
     ask = register_message(token=node.token, resume=None, client=__version__)
     grant = read_grant(await exchange(client, ask), name=node.name, host=address[0])
-    data = await resolve(grant.data, ipv4_only=False, what="node's data port")
+    data = await find_data(grant, address, name=node.name)
     way = SealedWay(SealedEnd.client(grant.session_id, grant.key))
     found = await _measure(node.name, data, way, count, interval_s)
     await exchange(client, Disconnect())

@@ -5,7 +5,9 @@ once; the others become equations (`window_solver`).
 
 Memory: the newest 16 payloads; twice what repairs reach back, at most 128, once they reach
 further; and the rows of the solver. About 1 KiB while empty, 225 KiB at the very most.
-Work: a packet costs at most 64 multiplications of a payload and the solver's `MOST_WORK`.
+Work: a packet costs at most 64 multiplications of a payload and the solver's `MOST_WORK`. In the
+long run at most `SOURCE_EARNS` for each source packet that came: repairs alone, which cost their
+sender nothing to invent, cost next to nothing here.
 """
 
 from __future__ import annotations
@@ -24,13 +26,26 @@ from .window_plan import (
     RepairHead,
     decode_repair,
 )
-from .window_solver import Solved, WindowSolver
+from .window_solver import MOST_ROWS, Solved, WindowSolver
 
 REMEMBERED: Final = 512  # SSNs that are known to have come or not: 4 s at 128 packets/s
 KEPT_AT_FIRST: Final = 16  # payloads, a power of 2
 AHEAD: Final = 64  # SSNs that a repair may be in front of every source packet
 NOWHERE: Final = -1  # SSN below all that are used
 RESTART: Final = 8  # source packets from behind `REMEMBERED`, in a row, that mean a new count
+
+# Work that packets earn, and how much of it may be saved up; `WindowDecoder.work` says in what
+# units. Measured over 60 000 packets of each plan at 20 % loss, 2 % of them out of order: windows
+# up to 16 use 4.1 for each source packet that came, and at most 98 at once beyond what they earn;
+# windows of 64 in runs of 3 use 17.4 and 5378, in runs of 5 17.6 and 4405. Only windows of 64
+# with a stride of 2, which nobody plans, use more in runs of 5: 4 % of their repairs are refused.
+# What was recovered earns as well, so that repairs on a second path outlive an outage of the first.
+SOURCE_EARNS: Final = 32
+RECOVERED_EARNS: Final = 4
+EARNED_FIRST: Final = 256
+MOST_SAVED: Final = 6144
+# With twice as many missing as rows, half would have to come late after all.
+MOST_UNKNOWN: Final = 2 * MOST_ROWS
 
 
 class WindowDecoder:
@@ -39,13 +54,16 @@ class WindowDecoder:
     __slots__ = (
         "_come",
         "_floor",
+        "_forfeited",
         "_highest",
         "_kept",
         "_late_run",
         "_late_sources",
         "_late_ssn",
         "_solver",
+        "_spent",
         "duplicates",
+        "exhausted",
         "future",
         "late",
         "lies",
@@ -70,13 +88,16 @@ class WindowDecoder:
         self.wasted = 0  # repairs that told nothing new
         self.past = 0  # repairs that need packets no longer (or not ever) kept
         self.future = 0  # repairs more than `AHEAD` in front of all source packets
-        self.lies = 0  # times that repairs contradicted packets or each other
+        self.lies = 0  # times that repairs contradicted packets, each other or the protocol
+        self.exhausted = 0  # repairs for which no packet had earned the work
         self._highest = 0xFFFF  # SSN, unwrapped; a flow usually begins with 0
         self._floor = NOWHERE if from_start else 0xFFFF  # nothing is recovered up to here
         self._come = bytearray(REMEMBERED)  # by SSN modulo 512: 1 if delivered
         # Payloads by SSN modulo the length, of SSNs that `_come` marks; None: not kept.
         self._kept: list[bytes | None] = [None] * KEPT_AT_FIRST
         self._solver = WindowSolver()
+        self._spent = 0  # repairs looked into, and packets taken out of them
+        self._forfeited = 0  # earned beyond `MOST_SAVED`
         self._late_run = 0
         self._late_ssn = 0
         self._late_sources = 0  # `sources` when the last late one came
@@ -93,13 +114,13 @@ class WindowDecoder:
 
     @property
     def crowded(self) -> int:
-        """Repairs given up to make room for newer ones."""
+        """Repairs given up to make room for newer ones, or for want of earned work."""
         return self._solver.displaced
 
     @property
     def work(self) -> int:
-        """Rows that the solver has added to others."""
-        return self._solver.operations
+        """Multiplications of a payload, or of a row by the solver; one more for each repair."""
+        return self._spent + self._solver.operations
 
     @property
     def dropped(self) -> dict[str, int]:
@@ -109,6 +130,7 @@ class WindowDecoder:
             "past": self.past,
             "future": self.future,
             "crowded": self.crowded,
+            "work": self.exhausted,
             "lies": self.lies,
         }
 
@@ -148,18 +170,26 @@ class WindowDecoder:
             return []
         if 2 * (highest - oldest + 1) > len(self._kept) < MAX_REACH:
             self._keep(2 * (highest - oldest + 1))
-
+        if newest <= self._highest and self._all_came(oldest, newest, head.stride):
+            self.repairs += 1
+            self.wasted += 1
+            return []
+        if self._is_exhausted():
+            self.repairs += 1
+            self.exhausted += 1
+            return []
+        self._spent += 1
         known: list[int] = []
         unknown: list[int] = []
         for at in range(oldest, newest + 1, head.stride):
             (known if at <= self._highest and self._come[at & 511] else unknown).append(at)
-        if not unknown:
+        if len(unknown) > MOST_UNKNOWN:
             self.repairs += 1
-            self.wasted += 1
+            self._solver.given_up += 1
             return []
-        symbol = self._without(known, head, body)
+        symbol = None if unknown[0] <= self._floor else self._without(known, head, body)
         self.repairs += 1
-        if symbol is None or unknown[0] <= self._floor:
+        if symbol is None:
             self.past += 1
             return []
 
@@ -177,30 +207,53 @@ class WindowDecoder:
             return []
         return self._recover(solved)
 
+    def _all_came(self, oldest: int, newest: int, stride: int) -> bool:
+        """Whether a repair over these, none newer than the highest, tells nothing new."""
+        come, at = self._come, oldest & 511
+        end = at + newest - oldest + 1
+        return 0 not in (come if end <= REMEMBERED else come + come)[at:end:stride]
+
+    def _is_exhausted(self) -> bool:
+        """Whether all work that packets have earned is done; then no repair waits on."""
+        earned = EARNED_FIRST + SOURCE_EARNS * self.sources + RECOVERED_EARNS * self.recovered
+        left = earned - self._forfeited - self.work
+        if left > MOST_SAVED:
+            self._forfeited += left - MOST_SAVED
+        elif left <= 0:
+            self._solver.displace()  # they cost what there was and brought too little
+        return left <= 0
+
     def _without(self, known: list[int], head: RepairHead, body: bytes) -> bytes | None:
         """The symbol less the packets that are here; None if one of them was not kept."""
         size = len(body) - BODY_HEAD_BYTES
-        total = int.from_bytes(body[BODY_HEAD_BYTES:], "little")
         kept = self._kept
+        payloads: list[bytes] = []
         for at in known:
             payload = kept[at & len(kept) - 1]
             if payload is None:
                 return None
             if len(payload) + LENGTH_BYTES > size:
                 raise WireError("fec-field")
+            payloads.append(payload)
+        total = int.from_bytes(body[BODY_HEAD_BYTES:], "little")
+        for at, payload in zip(known, payloads, strict=True):
             part = len(payload).to_bytes(LENGTH_BYTES, "big") + payload
             if head.field == GF256:
                 part = part.translate(SCALED[(head.key ^ at) & 127])
             total ^= int.from_bytes(part, "little")
+        self._spent += len(known)
         return total.to_bytes(size, "little")
 
     def _recover(self, solved: Solved) -> list[bytes]:
-        """Deliver what the solver found, if each is a length, so many bytes, and zeros."""
+        """Deliver what the solver found, if each is a length, so many bytes, and zeros.
+
+        No packet is empty: none is sent, and as a source packet it would be refused.
+        """
         solved.sort()
         found: list[bytes] = []
         for _, symbol in solved:
             end = LENGTH_BYTES + int.from_bytes(symbol[:LENGTH_BYTES], "big")
-            if end > len(symbol) or symbol[end:].strip(b"\0"):
+            if not LENGTH_BYTES < end <= len(symbol) or symbol[end:].strip(b"\0"):
                 self._solver.clear()  # one of its rows was not true, and nobody knows which
                 self.lies += 1
                 return []
@@ -241,6 +294,8 @@ class WindowDecoder:
 
     def _substitute(self, at: int, payload: bytes) -> list[bytes]:
         """What the rows yield now that one of their packets has come after all."""
+        if self._is_exhausted():
+            return []
         self._solver.forget(self._highest - len(self._kept) + 1)
         part = payload[: MAX_PAYLOAD + 1]  # too long for any row, if it was in one
         try:

@@ -41,7 +41,7 @@ class WindowSolver:
     def __init__(self) -> None:
         self.operations = 0  # rows added to others
         self.given_up = 0  # equations whose packet was forgotten unsolved
-        self.displaced = 0  # equations that made room for newer ones
+        self.displaced = 0  # equations that made room for newer ones, or for want of time
         self._rows: dict[int, bytes] = {}  # by the packet each row is for
         self._begin = 0
 
@@ -58,6 +58,11 @@ class WindowSolver:
 
     def clear(self) -> None:
         """Forget every equation."""
+        self._rows.clear()
+
+    def displace(self) -> None:
+        """Give up every equation, because they are worth no more work."""
+        self.displaced += len(self._rows)
         self._rows.clear()
 
     def equation(self, unknown: list[tuple[int, int]], symbol: bytes) -> Solved | None:

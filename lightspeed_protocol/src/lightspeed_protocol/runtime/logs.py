@@ -1,4 +1,7 @@
-"""What a log line looks like: short for people on a terminal, one JSON object under systemd."""
+"""What a log line looks like: short for people on a terminal, one JSON object under systemd.
+
+What is not printable is escaped in both: text of a peer ends up in them.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,8 @@ class ShortFormatter(logging.Formatter):
         line = f"{self.formatTime(record, self.datefmt)} {level}{_short_name(record.name)}: "
         line += _one_line(record.getMessage())
         if record.exc_info:
-            line += "\n" + self.formatException(record.exc_info)
+            trace = self.formatException(record.exc_info)
+            line += "".join("\n" + _one_line(part) for part in trace.split("\n"))
         return line
 
 
@@ -41,7 +45,9 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             fields["exception"] = self.formatException(record.exc_info)
-        return json.dumps(fields, ensure_ascii=False)
+        line = json.dumps(fields, ensure_ascii=False)
+        # readers get what was logged; whoever looks at the raw line gets nothing that acts
+        return line if line.isprintable() else "".join(map(_in_json, line))
 
 
 def _short_name(name: str) -> str:
@@ -49,8 +55,17 @@ def _short_name(name: str) -> str:
 
 
 def _one_line(text: str) -> str:
-    """Text from outside must not be able to forge a second line."""
-    return text.replace("\r", "\\r").replace("\n", "\\n")
+    """Text from outside must not forge a second line, nor steer the terminal that shows it."""
+    return text if text.isprintable() else "".join(map(_visible, text))
+
+
+def _visible(character: str) -> str:
+    """Controls and what turns the writing direction as escapes, as in a Python string."""
+    return character if character.isprintable() else repr(character)[1:-1]
+
+
+def _in_json(character: str) -> str:
+    return character if character.isprintable() else json.dumps(character)[1:-1]
 
 
 def pick_formatter(

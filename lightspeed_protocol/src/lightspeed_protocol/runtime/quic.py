@@ -8,7 +8,7 @@ connection and no other.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -101,9 +101,11 @@ class QuicLink:
 
     @property
     def address(self) -> Address:
-        """Where the peer is now; it may move."""
-        host, port, *_ = self._connection.get_peer_address() or ("", 0)
-        return host, port
+        """Where the peer last proved to hear us; it may move.
+
+        Not where its last datagram said to come from: anybody can write any source on one.
+        """
+        return self._connection.proven_address or ("", 0)
 
     def peer_pin(self) -> bytes | None:
         """The pin of the key the peer has shown, if it has."""
@@ -173,6 +175,14 @@ class QuicLink:
     def flush(self) -> None:
         """Send what is due."""
         self._turn(_nothing)
+
+    async def watch(self, task: Callable[[], Awaitable[object]]) -> None:
+        """Run what the application has to wait for; if it fails, that ends this connection."""
+        try:
+            await task()
+        except Exception as error:  # the event callback, later: this connection's trouble alone
+            self._owner.failed(self, error)
+            self._turn(self._give_up)
 
     def _turn(self, step: Callable[[], object]) -> None:
         if self.closed:

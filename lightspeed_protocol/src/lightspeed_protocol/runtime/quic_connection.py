@@ -4,7 +4,8 @@
   peer with patience could make us hold any amount of data.
 * The handshake may buffer `CRYPTO_BYTES`, not half a megabyte.
 * An address that has not proved that it hears us gets no more bytes than came from it; RFC 9000
-  §8.1 allows three times that.
+  §8.1 allows three times that. In mid-connection only an answer to our challenge proves it: a
+  Handshake packet does not, because a client can send one under any address.
 * A node chooses the application protocol by what each client offers, see `ServerConnection`.
 
 Source: RFC 9000, RFC 9001, RFC 7301; aioquic 1.7.2, whose version constraints.txt pins.
@@ -52,6 +53,7 @@ WINDOW_BYTES: Final = 65536  # a control message fits but for its largest; more 
 CRYPTO_BYTES: Final = 16384  # of handshake: RFC 9000 §7.5 wants 4096, a chain of certificates more
 SETTLED_CRYPTO_BYTES: Final = 1024  # written by us after the handshake: nothing, in fact
 IDLE_S: Final = 60.0
+CHALLENGE_BYTES: Final = 8  # of a PATH_CHALLENGE and its answer, RFC 9000 §19.17
 
 # What refers back to its connection: by callbacks, or by the packets in flight.
 CYCLES: Final = (
@@ -144,6 +146,15 @@ class BoundedConnection(QuicConnection):
         for name in CYCLES:
             vars(self).pop(name, None)
         vars(self.tls).clear()
+
+    @property
+    def proven_address(self) -> Address | None:
+        """Where the peer was last when it had proved that it hears us there."""
+        for path in self._network_paths:  # the one in use, then those before it
+            if path.is_validated:
+                host, port, *_ = path.addr
+                return host, port
+        return None
 
     def peer_pin(self) -> bytes | None:
         certificate = self.tls._peer_certificate
@@ -270,11 +281,24 @@ class ServerConnection(BoundedConnection):
 
     def _initialize(self, peer_cid: bytes) -> None:
         super()._initialize(peer_cid)
-        self._network_paths[0].is_validated = True  # by the cookie
+        path = self._network_paths[0]
+        assert isinstance(path, _Unproven)
+        path.proven = True  # by the cookie
         context = _ServerTls.__new__(_ServerTls)
         vars(context).update(vars(self.tls))
         context.enabled = self._alpns
         self.tls = context
+
+    def _handle_path_response_frame(
+        self, context: QuicReceiveContext, frame_type: int, buf: Buffer
+    ) -> None:
+        start = buf.tell()
+        answered = buf.pull_bytes(CHALLENGE_BYTES)
+        buf.seek(start)
+        for path in self._network_paths:
+            if isinstance(path, _Unproven) and answered in path.local_challenges:
+                path.proven = True
+        super()._handle_path_response_frame(context, frame_type, buf)
 
     def _find_network_path(self, addr: Any) -> QuicNetworkPath:
         for path in self._network_paths:
@@ -291,7 +315,16 @@ class _Unproven(QuicNetworkPath):
 
     def __init__(self, addr: Any) -> None:
         self.taken = 0
+        self.proven = False
         super().__init__(addr)
+
+    @property
+    def is_validated(self) -> bool:
+        return self.proven
+
+    @is_validated.setter
+    def is_validated(self, value: bool) -> None:
+        """aioquic's opinion, which takes a Handshake packet for a proof, is not asked."""
 
     @property
     def bytes_received(self) -> int:

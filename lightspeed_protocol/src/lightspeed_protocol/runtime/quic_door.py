@@ -1,14 +1,17 @@
 """What a node does with a datagram of no connection it knows: answer, admit or drop it.
 
 Nothing is kept for an address, and it gets no more bytes than it sent, until it has shown a Retry
-cookie. From then on it costs a handshake, so those are paced, and what is half-open is bounded
-for the node and for each host: else a single machine could keep everybody out.
+cookie, which opens one connection. From then on it costs a handshake, so those are paced and what
+is half-open is bounded, both for the node and for each host: else a single machine could keep
+everybody out.
 Source: RFC 8999 (what all versions of QUIC share), RFC 9000 §5.2.2, §6, §8.1, §14.1.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import math
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
@@ -26,6 +29,7 @@ from .quic_connection import ID_BYTES, VERSIONS
 from .udp import Address
 
 SMALLEST_BYTES: Final = 1200  # of a datagram that opens a connection
+MOST_HOSTS: Final = 8192  # whose pace is remembered; the one not seen for longest goes first
 SHORTEST_FIRST_ID: Final = 8  # of what a client calls us before we have answered
 
 DROPS: Final = (
@@ -33,7 +37,8 @@ DROPS: Final = (
     "short",  # too short a datagram to be answered
     "version",  # a version we do not speak, in a datagram too short to be told
     "unknown",  # of a connection we do not have
-    "paced",  # more handshakes a second than the node does
+    "spent",  # its cookie has opened a connection before
+    "paced",  # more handshakes a second than the node does, here or with this host
     "half-open",  # too many handshakes under way, here or with this host
     "full",  # too many connections, here or with this host
 )
@@ -42,8 +47,10 @@ DROPS: Final = (
 @attrs.frozen(kw_only=True)
 class QuicLimits:
     handshakes_per_s: float = 100.0  # one costs 2 to 3 ms of CPU (2-core virtual machine)
+    handshakes_per_s_per_host: float = 20.0
+    handshakes_burst_per_host: int = 32
     half_open: int = 64
-    half_open_per_host: int = 32
+    half_open_per_host: int = 16
     half_open_s: float = 5.0
     connections: int = 4096
     connections_per_host: int = 1024  # players behind one address of their provider's
@@ -101,6 +108,7 @@ class Door:
     _hosts: dict[str, Guests] = attrs.field(factory=dict)
     _allowance: float = 0.0
     _filled_at: float | None = None
+    _rested_at: OrderedDict[str, float] = attrs.field(factory=OrderedDict)
 
     def knock(self, payload: bytes, source: Address, now: float) -> Admitted | bytes | None:
         """What to do with a datagram of no known connection: admit it, answer this, or nothing."""
@@ -146,7 +154,12 @@ class Door:
             rscid = self._random(ID_BYTES)
             cookie = self._cookies.make(source, to, rscid, now)
             return encode_quic_retry(version, rscid, sender, to, cookie)
-        return self._admit(Admitted(proof[0], proof[1], host_of(source)), now)
+        if self._cookies.is_spent(to, now):
+            return "spent"
+        verdict = self._admit(Admitted(proof[0], proof[1], host_of(source)), now)
+        if isinstance(verdict, Admitted):  # else the same packet may succeed a moment later
+            self._cookies.spend(to, now)
+        return verdict
 
     def established(self, guest: Admitted) -> None:
         """Its handshake is complete."""
@@ -177,7 +190,7 @@ class Door:
         gone = 1.0 if self._filled_at is None else now - self._filled_at
         self._allowance = min(max(rate, 1.0), self._allowance + gone * rate)
         self._filled_at = now
-        if self._allowance < 1.0:
+        if self._allowance < 1.0 or not self._pace(guest.host, now):
             return "paced"
         self._allowance -= 1.0
         self._hosts[guest.host] = host
@@ -187,6 +200,21 @@ class Door:
         host.half_open += 1
         self.counters.admitted += 1
         return guest
+
+    def _pace(self, host: str, now: float) -> bool:
+        """Counts a handshake of this host. Kept: when its whole burst would be there again."""
+        limits, kept = self.limits, self._rested_at
+        while kept and next(iter(kept.values())) <= now:
+            kept.popitem(last=False)
+        each_s = 1 / limits.handshakes_per_s_per_host
+        rested_at = max(kept.get(host, -math.inf), now) + each_s
+        if rested_at > now + limits.handshakes_burst_per_host * each_s + 1e-9:
+            return False
+        if host not in kept and len(kept) >= MOST_HOSTS:
+            kept.popitem(last=False)
+        kept[host] = rested_at
+        kept.move_to_end(host)
+        return True
 
 
 def destination(payload: bytes) -> bytes:
