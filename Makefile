@@ -29,7 +29,7 @@ dev:  ## make .venv with everything a developer needs
 	@sh ops/venv.sh dev
 
 .PHONY: demo
-demo: run-env  ## play a match over a lossy link on this machine, without and with the tunnel
+demo: run-env  ## play a match over a lossy link on this machine, without and with loss repair
 	@$(PY) -m lightspeed_client demo $(ARGS)
 
 .PHONY: test

@@ -150,6 +150,7 @@ class SealedNode:
         *,
         pin: bytes,
         on_node_stream: Callable[[bytes], None] | None = None,
+        timeout_s: float = 5.0,
     ) -> AbstractAsyncContextManager[FakeControl]:
         return self._open(pin, on_node_stream)
 

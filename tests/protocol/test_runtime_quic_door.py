@@ -154,12 +154,12 @@ def test_one_host_does_not_use_up_the_nodes_pace(host: str) -> None:
             door.established(guest)
         return guest is not None
 
-    at_once = sum(come(number, 0.0) for number in range(60))
+    at_once = sum(come(number, 0.0) for number in range(90))
     assert at_once == QuicLimits().handshakes_burst_per_host
-    assert door.counters.dropped["paced"] == 60 - at_once
-    neighbours = [admit(door, (f"203.0.113.{n}", 1)) for n in range(1, 50)]
+    assert door.counters.dropped["paced"] == 90 - at_once
+    neighbours = [admit(door, (f"203.0.113.{n}", 1)) for n in range(1, 30)]
     assert all(neighbour is not None for neighbour in neighbours)
-    assert sum(come(number, 1.0) for number in range(60)) == 20
+    assert sum(come(number, 1.0) for number in range(90)) == 50
 
 
 def test_paces_are_forgotten_when_they_are_over_and_never_too_many() -> None:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import random
+import socket
 from typing import Any
 
 import attrs
 import pytest
 import trio
+import trio.testing
 from aioquic.quic.crypto import CryptoPair
 from aioquic.tls import Epoch
 from hypothesis import HealthCheck, given, settings
@@ -13,8 +15,8 @@ from hypothesis import strategies as st
 from lightspeed_protocol.cookie import RetryCookies
 from lightspeed_protocol.runtime.quic_client import open_client
 from lightspeed_protocol.runtime.quic_door import long_header
-from lightspeed_protocol.runtime.quic_server import QuicLimits
-from lightspeed_protocol.runtime.udp import UdpPort
+from lightspeed_protocol.runtime.quic_server import QuicLimits, give_way
+from lightspeed_protocol.runtime.udp import UdpPort, open_socket
 from trio.testing import MockClock
 
 from tests.support.certs import throw_away_identity
@@ -498,3 +500,40 @@ async def test_others_get_a_turn_between_two_handshakes() -> None:
             await trio.lowlevel.checkpoint()
         assert turns.taken - before > 5
         nursery.cancel_scope.cancel("test over")
+
+
+async def test_what_arrived_during_a_turn_is_read_before_the_next() -> None:
+    for _ in range(40):  # trio runs those who are ready in any order
+        order: list[str] = []
+        with open_socket(("127.0.0.1", 0)) as sock:
+
+            async def read(sock: socket.socket = sock, order: list[str] = order) -> None:
+                await trio.lowlevel.wait_readable(sock)
+                order.append("packet")
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(read)
+                await trio.testing.wait_all_tasks_blocked()
+                sock.sendto(b"x", sock.getsockname())
+                await give_way()
+                order.append("turn")
+        assert order == ["packet", "turn"]
+
+
+async def test_others_breathe_between_the_parts_of_a_handshake_and_not_later() -> None:
+    breaths: list[None] = []
+    port = MemoryPort()
+    node = make_node(port, breathe=lambda: breaths.append(None))
+    client = PlainClient.make()
+    for payload in client.take():
+        node.server.datagram(payload, client.source, trio.current_time())
+    assert breaths == []  # a Retry is nothing to breathe at
+    exchange(node.server, port, client)
+    assert client.handshake is not None
+    assert len(breaths) >= 6
+
+    breaths.clear()
+    client.quic.send_stream_data(0, b"hello", end_stream=True)
+    exchange(node.server, port, client)
+    assert client.answer(0) == b"olleh"
+    assert breaths == []

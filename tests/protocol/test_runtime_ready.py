@@ -55,3 +55,17 @@ async def test_readable_sockets_are_named_until_they_are_empty(
 
 def test_linux_has_its_own() -> None:
     assert (type(ready_sockets()).__name__ == "EpollSockets") == (sys.platform == "linux")
+
+
+def test_what_can_be_read_now_is_served_without_waiting(
+    ready: ReadySockets, pool: list[socket.socket]
+) -> None:
+    served: list[list[int]] = []
+    for sock in pool:
+        ready.add(sock)
+    ready.serve_now(served.append)
+    assert served == []
+    for sock in pool[1:3]:
+        pool[0].sendto(b"x", sock.getsockname())
+    ready.serve_now(served.append)
+    assert [sorted(each) for each in served] == [sorted(sock.fileno() for sock in pool[1:3])]

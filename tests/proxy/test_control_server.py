@@ -503,3 +503,13 @@ async def test_a_socket_that_fails_is_the_supervisors_to_see(tmp_path: Path) -> 
         gone.close()
         with pytest.RaisesGroup(OSError, flatten_subgroups=True, allow_unwrapped=True):
             await world.server.run(gone)
+
+
+async def test_game_packets_are_carried_while_somebody_connects(tmp_path: Path) -> None:
+    async with running(tmp_path) as world:
+        relay = world.server.plane
+        assert isinstance(relay, FakeRelay)
+        assert relay.breaths == 0
+        async with world.client() as client:
+            await world.register(client)
+            assert relay.breaths >= 6

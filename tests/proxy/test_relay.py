@@ -45,6 +45,23 @@ async def test_a_game_packet_goes_there_and_its_answer_comes_back(
         assert world.drops == {}
 
 
+async def test_packets_are_carried_in_the_midst_of_somebody_elses_turn(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_world() as world:
+        server = world.host()
+        player = world.player(server)
+        world.play(player, b"hello")
+        world.relay.breathe()  # and nobody else has run
+        payload, exit_address = server.sock.recvfrom(100)
+        assert payload == b"hello"
+        server.send(b"welcome", exit_address)
+        world.relay.breathe()
+        assert player.sock.recv(100)[HEADER_BYTES:] == b"welcome"
+        world.relay.breathe()  # nothing more: no wait
+        await settle()
+
+
 async def test_players_servers_and_games_do_not_mix(autojump_clock: MockClock) -> None:
     async with open_world() as world:
         servers = [world.host(), world.host()]

@@ -77,6 +77,7 @@ class FakeRelay(FakePlane):
     kernel_drops: int = 0
     last_traffic: float = -math.inf
     permitted: bool = True
+    breaths: int = 0
     failure: trio.Event = attrs.field(factory=trio.Event)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -91,6 +92,9 @@ class FakeRelay(FakePlane):
 
     def permits(self, host: str, port: int) -> bool:
         return self.permitted
+
+    def breathe(self) -> None:
+        self.breaths += 1
 
     def refuse_new(self) -> None:
         self.told.append("refuse_new")

@@ -28,7 +28,7 @@ from lightspeed_protocol.runtime.supervise import Backoff
 
 from . import __version__
 from .address import Address, resolve
-from .control_link import Connect, ControlClient, exchange, find_data, ping
+from .control_link import ANSWER_S, CONNECT_S, Connect, ControlClient, exchange, find_data, ping
 from .figures import ControlState
 from .nodes import KnownNode
 from .resume import Keeper
@@ -42,7 +42,12 @@ RENEW_S: Final = 5.0  # between registrations for a silent path, at least
 RENEW_MOST_S: Final = 40.0  # and at most, while they do not help
 STALE_S: Final = 2.0  # after registering again; longer than a QUIC packet is late
 GOODBYE_S: Final = 1.0  # for the node to hear that the session ends
-BACKOFF: Final = Backoff(first_s=0.5, cap_s=10.0)
+# A node that comes back is found within 3 s, so lost connections are tried again soon, and two
+# of three times without patience: what is sent to a node that is down is not sent again for long.
+LOST: Final = Backoff(first_s=0.5, cap_s=1.0)
+REFUSED: Final = Backoff(first_s=0.5, cap_s=10.0)
+HURRY_S: Final = 1.5
+PATIENCE_S: Final = (HURRY_S, HURRY_S, CONNECT_S)
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -101,7 +106,7 @@ class ControlSession:
             refused: Refused | None = None
             problem = ""
             try:
-                await self._converse()
+                await self._converse(PATIENCE_S[failures % 3] if failures else CONNECT_S)
             except* Refused as group:
                 refused = _first(group, Refused)
             except* (OSError, LinkDown, trio.TooSlowError, WireError) as group:
@@ -116,9 +121,10 @@ class ControlSession:
                 problem = str(refused)
             self._say(f"{problem}; trying again")
             self.state = "connecting"
-            await trio.sleep(BACKOFF.pause(failures, self.rng))
+            backoff = LOST if refused is None else REFUSED
+            await trio.sleep(backoff.pause(failures, self.rng))
 
-    async def _converse(self) -> None:
+    async def _converse(self, timeout_s: float) -> None:
         """One connection, from its beginning to its end. Never returns."""
         host = self.node.host
         address = await resolve((host, self.node.port), ipv4_only=False, what="node")
@@ -129,7 +135,9 @@ class ControlSession:
                 self._from_node(message)
 
         async with (
-            self.connect(address, pin=self.node.pin, on_node_stream=hear) as client,
+            self.connect(
+                address, pin=self.node.pin, on_node_stream=hear, timeout_s=timeout_s
+            ) as client,
             trio.open_nursery() as nursery,
         ):
             nursery.start_soon(self._watch, client)
@@ -140,7 +148,7 @@ class ControlSession:
                     await self._wake.wait()
                 self._wake = trio.Event()
                 if self._wanted:
-                    await self._register(client, address)
+                    await self._register(client, address, timeout_s=HURRY_S)
                 else:
                     await ping(client)  # is it still there?
 
@@ -150,7 +158,9 @@ class ControlSession:
             f"the control connection to the node {self.node.name} ended ({printable(reason)})"
         )
 
-    async def _register(self, client: ControlClient, address: Address) -> None:
+    async def _register(
+        self, client: ControlClient, address: Address, *, timeout_s: float = ANSWER_S
+    ) -> None:
         now = trio.current_time()
         self._wanted = False
         self._renew_pause_s = (
@@ -160,7 +170,8 @@ class ControlSession:
         )
         self._renew_at = now + self._renew_pause_s
         ask = register_message(token=self.node.token, resume=self._secret, client=__version__)
-        grant = read_grant(await exchange(client, ask), name=self.node.name, host=address[0])
+        answer = await exchange(client, ask, timeout_s=timeout_s)
+        grant = read_grant(answer, name=self.node.name, host=address[0])
         self._secret = grant.resume  # also where its data address is of no use: no second session
         data = await find_data(grant, address, name=self.node.name)
         new = self.grant is not None and grant.session_id != self.grant.session_id

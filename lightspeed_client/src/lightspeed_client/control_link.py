@@ -40,6 +40,7 @@ class Connect(Protocol):
         *,
         pin: bytes,
         on_node_stream: Callable[[bytes], None] | None = None,
+        timeout_s: float = CONNECT_S,
     ) -> AbstractAsyncContextManager[ControlClient]: ...
 
 
@@ -48,11 +49,12 @@ def connect(
     *,
     pin: bytes,
     on_node_stream: Callable[[bytes], None] | None = None,
+    timeout_s: float = CONNECT_S,
 ) -> AbstractAsyncContextManager[ControlClient]:
     """Over QUIC."""
     from lightspeed_protocol.runtime.quic_client import open_client
 
-    return open_client(address, pin=pin, timeout_s=CONNECT_S, on_node_stream=on_node_stream)
+    return open_client(address, pin=pin, timeout_s=timeout_s, on_node_stream=on_node_stream)
 
 
 async def exchange(

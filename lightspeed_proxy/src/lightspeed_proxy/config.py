@@ -329,12 +329,13 @@ class Security:
     allow_destinations: tuple[Network, ...] = setting(
         (),
         "If not empty: only game servers in these networks are reached, such as"
-        ' ["198.51.100.0/24"]. Listing a private network here opens it.',
+        ' ["127.0.0.0/8"]. A network that lies inside a private, loopback or link-local range opens'
+        " it; a wider one opens nothing private.",
     )
     deny_destinations: tuple[Network, ...] = setting(
         (),
-        "Networks never reached, besides private, loopback, link-local, multicast and reserved"
-        " ones, which are always refused.",
+        "Networks never reached, whatever `allow_destinations` says. Multicast and reserved ones"
+        " never are anyway.",
     )
     deny_ports: tuple[int, ...] = setting(
         REFLECTORS,

@@ -65,6 +65,7 @@ class Policy(Protocol):
     """What is asked of the data plane here."""
 
     def permits(self, host: str, port: int) -> bool: ...
+    def breathe(self) -> None: ...
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -102,6 +103,7 @@ class ControlServer:
             self._make_app,
             alpns=self._alpns(self.state.config),
             counters=self.counters,
+            breathe=self.plane.breathe,
         )
         try:
             async with trio.open_nursery() as nursery:

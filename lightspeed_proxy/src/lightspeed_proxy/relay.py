@@ -117,6 +117,10 @@ class Relay:
         """Whether this node sends anything there."""
         return self._flows.permits(host, port)
 
+    def breathe(self) -> None:
+        """Carry what has arrived, in the midst of somebody else's long turn. Never waits."""
+        self._flows.ready.serve_now(self._serve)
+
     def refuse_new(self) -> None:
         """From now on no new session; the ones that stand go on."""
         self._flows.draining = True

@@ -32,7 +32,11 @@ class Slow(FakeControl):
 
 @asynccontextmanager
 async def connect(
-    address: Address, *, pin: bytes, on_node_stream: Callable[[bytes], None] | None = None
+    address: Address,
+    *,
+    pin: bytes,
+    on_node_stream: Callable[[bytes], None] | None = None,
+    timeout_s: float = 5.0,
 ) -> AsyncIterator[FakeControl]:
     delay_s = DELAYS[address[0]]
     node = SealedNode(reachable=delay_s is not None)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import logging
+from collections.abc import Callable
 from typing import Any, Final
 
 from .imports import postponed
@@ -242,6 +243,9 @@ class ServerConnection(BoundedConnection):
     with the alert for that (RFC 7301 §3.2). aioquic has one list for all and refuses the second
     kind as well, so the list is set when the whole ClientHello is there; a browser's comes in
     more than one packet.
+
+    A handshake keeps the processor for 3 ms. `breathe` is called between its parts, none of which
+    takes one; it must not touch this connection.
     """
 
     def __init__(
@@ -253,6 +257,7 @@ class ServerConnection(BoundedConnection):
         uni_streams: int,
         odcid: bytes,
         rscid: bytes,
+        breathe: Callable[[], object],
     ) -> None:
         super().__init__(
             configuration=configuration,
@@ -262,8 +267,11 @@ class ServerConnection(BoundedConnection):
             rscid=rscid,
         )
         self._alpns = alpns
+        self._breathe = breathe
 
     def datagrams_to_send(self, now: float) -> list[Datagram]:
+        if not self._handshake_confirmed:
+            self._breathe()
         datagrams = super().datagrams_to_send(now)
         if datagrams and not self._network_paths[0].is_validated:
             # Only a farewell is built without regard to what came.
@@ -287,7 +295,9 @@ class ServerConnection(BoundedConnection):
         context = _ServerTls.__new__(_ServerTls)
         vars(context).update(vars(self.tls))
         context.enabled = self._alpns
+        context.breathe = self._breathe
         self.tls = context
+        self._breathe()
 
     def _handle_path_response_frame(
         self, context: QuicReceiveContext, frame_type: int, buf: Buffer
@@ -337,6 +347,7 @@ class _Unproven(QuicNetworkPath):
 
 class _ServerTls(tls.Context):
     enabled: tuple[str, ...]
+    breathe: Callable[[], object]
 
     def handle_message(self, input_data: bytes, output_buf: dict[tls.Epoch, Buffer]) -> None:
         if len(self._receive_buffer) + len(input_data) > CRYPTO_BYTES:
@@ -355,4 +366,11 @@ class _ServerTls(tls.Context):
             except BufferReadError:
                 raise tls.AlertDecodeError("could not parse the ClientHello") from None
             self._alpn_protocols = None if hello.alpn_protocols is None else list(self.enabled)
+        self.breathe()
         super()._handle_reassembled_message(message_type, input_buf, output_buf)
+
+    def _setup_traffic_protection(
+        self, direction: tls.Direction, epoch: tls.Epoch, label: bytes
+    ) -> None:
+        super()._setup_traffic_protection(direction, epoch, label)
+        self.breathe()

@@ -47,10 +47,10 @@ DROPS: Final = (
 @attrs.frozen(kw_only=True)
 class QuicLimits:
     handshakes_per_s: float = 100.0  # one costs 2 to 3 ms of CPU (2-core virtual machine)
-    handshakes_per_s_per_host: float = 20.0
-    handshakes_burst_per_host: int = 32
-    half_open: int = 64
-    half_open_per_host: int = 16
+    handshakes_per_s_per_host: float = 50.0
+    handshakes_burst_per_host: int = 64
+    half_open: int = 96
+    half_open_per_host: int = 32
     half_open_s: float = 5.0
     connections: int = 4096
     connections_per_host: int = 1024  # players behind one address of their provider's

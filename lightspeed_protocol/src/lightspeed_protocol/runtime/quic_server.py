@@ -39,6 +39,10 @@ _OVER_LIMITS: Final = (
 )
 
 
+def _nothing() -> None:
+    """Where nobody else needs the processor."""
+
+
 @attrs.define(eq=False)
 class _Place:
     """What the server keeps for one connection besides the connection."""
@@ -50,7 +54,10 @@ class _Place:
 
 @attrs.define(eq=False)
 class QuicServer:
-    """Serves on `port`, which stays open after it. Several may follow each other on one port."""
+    """Serves on `port`, which stays open after it. Several may follow each other on one port.
+
+    `breathe` is called in the midst of handshakes, for what cannot wait for their end.
+    """
 
     _port: Port
     _identity: ServerIdentity
@@ -58,6 +65,7 @@ class QuicServer:
     alpns: tuple[str, ...] = attrs.field(default=(ALPN,), kw_only=True)
     counters: QuicCounters = attrs.field(factory=QuicCounters, kw_only=True)
     limits: QuicLimits = attrs.field(factory=QuicLimits, kw_only=True)
+    breathe: Callable[[], object] = attrs.field(default=_nothing, kw_only=True)
     _random: Callable[[int], bytes] = attrs.field(default=secrets.token_bytes, kw_only=True)
     _door: Door = attrs.field(init=False)
     _configuration: QuicConfiguration = attrs.field(init=False)
@@ -171,6 +179,7 @@ class QuicServer:
             uni_streams=self.limits.uni_streams,
             odcid=guest.odcid,
             rscid=guest.rscid,
+            breathe=self.breathe,
         )
         link = QuicLink(connection, self._port, self)
         self._places[link] = _Place(guest, now + self.limits.half_open_s, set())
@@ -203,9 +212,9 @@ class QuicServer:
             for payload, source in await self._port.receive():
                 if self.datagram(payload, source, trio.current_time()):
                     cheap = 0
-                    await trio.lowlevel.checkpoint()
+                    await give_way()
                 elif (cheap := cheap + 1) % CHEAP == 0:
-                    await trio.lowlevel.checkpoint()
+                    await give_way()
 
     async def _run_timer(self) -> None:
         while True:
@@ -213,7 +222,7 @@ class QuicServer:
                 await trio.sleep_forever()
             for link in self._deadlines.due(trio.current_time()):
                 self._fire(link, trio.current_time())
-                await trio.lowlevel.checkpoint()
+                await give_way()
 
     def _fire(self, link: QuicLink, now: float) -> None:
         place = self._places.get(link)
@@ -224,3 +233,13 @@ class QuicServer:
             self._forget(link)
         else:
             link.fire(now)
+
+
+async def give_way() -> None:
+    """Everything that has arrived at other sockets is seen to before this returns.
+
+    One checkpoint does not do that: trio looks at the sockets and then runs all who are ready in
+    any order, whoever called it perhaps first, and its next turn may take milliseconds.
+    """
+    await trio.lowlevel.checkpoint()
+    await trio.lowlevel.checkpoint()

@@ -7,6 +7,7 @@ task; a node there is for trying things out, not for a thousand players.
 
 from __future__ import annotations
 
+import select
 import socket
 import sys
 from collections.abc import Callable
@@ -28,11 +29,13 @@ class ReadySockets(Protocol):
     async def run(self, serve: Callable[[list[int]], object]) -> None:
         """Never returns; calls `serve` with the descriptors that can be read, up to `BATCH`."""
 
+    def serve_now(self, serve: Callable[[list[int]], object]) -> None:
+        """Call `serve` once if something can be read; never waits. From within another task."""
+
     def close(self) -> None: ...
 
 
 if sys.platform == "linux":
-    import select
 
     class EpollSockets:
         """Level-triggered: a socket not read empty is named again by the next wait."""
@@ -55,6 +58,11 @@ if sys.platform == "linux":
                     if not ready:
                         break
                     serve([descriptor for descriptor, _ in ready])
+
+        def serve_now(self, serve: Callable[[list[int]], object]) -> None:
+            ready = self._epoll.poll(0, BATCH)
+            if ready:
+                serve([descriptor for descriptor, _ in ready])
 
         def close(self) -> None:
             self._epoll.close()
@@ -84,6 +92,11 @@ class TaskSockets:
             for sock in self._waiting:
                 self._nursery.start_soon(self._watch, sock)
             await trio.sleep_forever()
+
+    def serve_now(self, serve: Callable[[list[int]], object]) -> None:
+        ready, _, _ = select.select(list(self._waiting)[:BATCH], (), (), 0)
+        if ready:
+            serve([sock.fileno() for sock in ready])
 
     def close(self) -> None:
         self._waiting.clear()
