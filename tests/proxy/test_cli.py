@@ -380,3 +380,20 @@ if sys.platform != "win32":
             assert limit in (None, before[1])
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_check_passes_while_the_node_it_checks_runs(file: Path) -> None:
+    with answering(health=(200, '{"node_id": "node-1"}')) as http:
+        settings = parse(file.read_text(), ProxyConfig, name="x")
+        file.write_text(file.read_text().replace(settings.http.bind, http))
+        with closing(open_socket(settings.data.address)):
+            result = invoke("check", "--config", str(file))
+    assert result.exit_code == 0, result.stderr
+    assert "a node runs here already" in result.stdout
+
+
+def test_a_node_is_asked_where_one_says_although_the_settings_are_broken(file: Path) -> None:
+    file.write_text("[bogus]\n")
+    with answering(sessions=(200, "[]")) as http:
+        result = invoke("sessions", "--config", str(file), "--http", http)
+    assert result.exit_code == 0

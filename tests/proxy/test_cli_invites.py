@@ -177,8 +177,15 @@ def test_a_broken_key_makes_no_invite(state: Path) -> None:
 
 def test_a_mistake_in_the_settings_is_78(state: Path) -> None:
     (state.parent / "proxy.toml").write_text("[bogus]\n")
-    for args in (["invite", "anna"], ["invites"], ["revoke", "anna"]):
+    for args in (["invite", "anna"], ["invites"]):
         assert call(state, *args).exit_code == 78
+
+
+def test_revoking_needs_no_settings_where_the_directory_is_given(state: Path) -> None:
+    invite(state, "anna")
+    (state.parent / "proxy.toml").write_text("[bogus]\n")
+    result = call(state, "revoke", "anna")
+    assert (result.exit_code, result.stdout[:12]) == (0, "revoked anna")
 
 
 def test_no_invites_is_said_and_is_an_empty_list_for_programs(state: Path) -> None:

@@ -114,13 +114,18 @@ def check(path: Path | None, state: str | None) -> None:
     source = Source(path=pick_path(path), state=state)
     config = read_or_exit(source)
     name = str(source.path or "built-in defaults")
-    problems = problems_here(config, warn=lambda text: click.echo(f"warning: {text}", err=True))
+    running = node_answers(config)
+    problems = problems_here(
+        config, warn=lambda text: click.echo(f"warning: {text}", err=True), running=running
+    )
     if problems:
         leave(str(ConfigError(name, problems)), BAD_CONFIG)
     click.echo(
         f"{name}: no problems; control {config.control.bind}, data {config.data.bind}, http"
         f" {config.http.bind}"
     )
+    if running:
+        click.echo("note: a node runs here already; whether its ports are free was not looked at")
     if not store_of(config).load().usable(time.time()):
         click.echo(f"note: this node {NOBODY_YET}")
 
@@ -147,7 +152,7 @@ http_option = click.option(
 @json_option("Print what the node answered.")
 def status(path: Path | None, http: str | None, as_json: bool) -> None:
     """Ask a running node how it is; exit 1 if it does not answer or is not healthy."""
-    code, fields = ask_or_exit(Source(path=pick_path(path), http=http), "/health")
+    code, fields = ask_or_exit(where_to_ask(path, http), "/health")
     if not isinstance(fields, dict) or "node_id" not in fields:
         leave("something else than a node listens there", FAILED)
     click.echo(json.dumps(fields) if as_json else describe(fields))
@@ -160,7 +165,7 @@ def status(path: Path | None, http: str | None, as_json: bool) -> None:
 @json_option("Print what the node answered.")
 def sessions(path: Path | None, http: str | None, as_json: bool) -> None:
     """List who uses a running node; exit 1 if it does not answer."""
-    code, rows = ask_or_exit(Source(path=pick_path(path), http=http), "/sessions")
+    code, rows = ask_or_exit(where_to_ask(path, http), "/sessions")
     if code != OK or not isinstance(rows, list):
         leave(f"the node does not tell its sessions (HTTP {code}): ask on its own machine", FAILED)
     if as_json:
@@ -180,6 +185,25 @@ def reachable(config: ProxyConfig) -> Address:
     """Where to ask a node that listens there: a wildcard address is asked on loopback."""
     host, port = config.http.address
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port
+
+
+def where_to_ask(path: Path | None, http: str | None) -> Source:
+    """An address that was given needs no settings: they may be broken while the node runs on."""
+    return Source(path=None if http is not None else pick_path(path), http=http)
+
+
+def node_answers(config: ProxyConfig) -> bool:
+    """Whether a node answers where these settings say."""
+    connection = http.client.HTTPConnection(*reachable(config), timeout=ANSWER_S)
+    try:
+        connection.request("GET", "/health")
+        with connection.getresponse() as answer:
+            fields = json.loads(answer.read(LARGEST_ANSWER_BYTES))
+    except (OSError, http.client.HTTPException, ValueError):
+        return False
+    finally:
+        connection.close()
+    return isinstance(fields, dict) and "node_id" in fields
 
 
 def ask_or_exit(source: Source, path: str) -> tuple[int, Any]:

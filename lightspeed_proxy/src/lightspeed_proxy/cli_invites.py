@@ -165,7 +165,9 @@ def invites(path: Path | None, state: str | None, as_json: bool) -> None:
 @state_option
 def revoke(name: str, path: Path | None, state: str | None) -> None:
     """End the invite called NAME at once, with all sessions that use it."""
-    store = store_of(read_or_exit(Source(path=pick_path(path), state=state)))
+    # In an emergency the settings may be broken; a directory that was given needs none.
+    source = Source(path=None if state is not None else pick_path(path), state=state)
+    store = store_of(read_or_exit(source))
     try:
         store.revoke(name, unix_now=time.time())
     except InviteError as exc:

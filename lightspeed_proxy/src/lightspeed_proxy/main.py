@@ -122,9 +122,16 @@ def _open_to_strangers(bind: str) -> str:
 
 
 def problems_here(
-    config: ProxyConfig, environ: Mapping[str, str] = os.environ, *, warn: Callable[[str], None]
+    config: ProxyConfig,
+    environ: Mapping[str, str] = os.environ,
+    *,
+    warn: Callable[[str], None],
+    running: bool = False,
 ) -> list[str]:
-    """What would keep a node with these settings from running on this machine, in words."""
+    """What would keep a node with these settings from running on this machine, in words.
+
+    Of a node that runs already (`running`) the ports are taken, and that is as it should be.
+    """
     problems = problems_of_identity(config, environ, warn)
     try:
         directory = state_dir(config, environ)
@@ -136,6 +143,8 @@ def problems_here(
     for opener in (_open_data, _open_control, _open_http):
         try:
             opener(config).close()
+        except PortInUse as exc:
+            problems += [] if running else [str(exc)]
         except OSError as exc:
             problems.append(str(exc))
     limit = hard_file_limit()
@@ -198,6 +207,10 @@ def _open_http(config: ProxyConfig) -> socket.socket:
     return _explained("TCP", "http", address, partial(listen, address))
 
 
+class PortInUse(OSError):
+    """Another program, or a node that runs already, has the port."""
+
+
 def _explained(
     kind: str, section: str, address: Address, opener: Callable[[], socket.socket]
 ) -> socket.socket:
@@ -209,10 +222,10 @@ def _explained(
     except OSError as exc:
         match exc.errno:
             case errno.EADDRINUSE:
-                text = (
+                raise PortInUse(
                     f"{where} is in use, perhaps by a node that runs already: stop that program,"
                     f" or choose another port with {choose}"
-                )
+                ) from None
             case errno.EACCES:
                 text = (
                     f"{where} is not for this user: choose a port above 1023 with {choose}, or"
