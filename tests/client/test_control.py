@@ -327,6 +327,28 @@ async def test_a_connection_that_answers_nothing_is_given_up(autojump_clock: Moc
         assert [grant.resumed for grant in world.grants] == [False, True]
 
 
+async def test_in_doubt_the_connection_is_asked_and_a_mute_one_replaced_within_two_seconds(
+    autojump_clock: MockClock,
+) -> None:
+    """A node that was killed and is back: what comes to it is of a session nobody knows."""
+    async with open_session(SealedNode()) as world:
+        await trio.sleep(1)
+        (first,) = world.node.clients
+        for _ in range(20):  # it answers: nothing changes, however long the path is silent
+            world.session.path_is_doubtful()
+            await trio.sleep(0.25)
+        assert world.node.clients == [first]
+        assert len(world.grants) == 1
+        first.mute = True
+        began = trio.current_time()
+        while len(world.grants) == 1:
+            world.session.path_is_doubtful()
+            await trio.sleep(0.05)
+        assert trio.current_time() - began < 2.0
+        assert first.closed.is_set()
+        assert world.session.state == "registered"
+
+
 async def test_leaving_waits_a_moment_at_most(autojump_clock: MockClock) -> None:
     async with open_session(SealedNode()) as world:
         await trio.sleep(1)

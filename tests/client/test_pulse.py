@@ -57,3 +57,14 @@ def test_a_farewell_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
     pulse.left(1.0)
     pulse.left(1.1)
     assert caplog.text.count("ends the session") == 1
+
+
+def test_a_second_of_silence_and_several_probes_without_answer_are_a_doubt() -> None:
+    watched, idle = fresh(watched=True), fresh()
+    for pulse in (watched, idle):
+        pulse.begin(10.0)
+        pulse.poll(10.0, None)
+    assert not watched.doubtful(10.9)
+    assert watched.doubtful(11.0)
+    assert not idle.doubtful(13.9)
+    assert idle.doubtful(14.0)

@@ -42,12 +42,13 @@ RENEW_S: Final = 5.0  # between registrations for a silent path, at least
 RENEW_MOST_S: Final = 40.0  # and at most, while they do not help
 STALE_S: Final = 2.0  # after registering again; longer than a QUIC packet is late
 GOODBYE_S: Final = 1.0  # for the node to hear that the session ends
-# A node that comes back is found within 3 s, so lost connections are tried again soon, and two
-# of three times without patience: what is sent to a node that is down is not sent again for long.
+# A node that comes back is found within 3 s, so lost connections are tried again soon, and three
+# of four times without patience: what is sent to a node that is down is not sent again for long.
 LOST: Final = Backoff(first_s=0.5, cap_s=1.0)
 REFUSED: Final = Backoff(first_s=0.5, cap_s=10.0)
 HURRY_S: Final = 1.5
-PATIENCE_S: Final = (HURRY_S, HURRY_S, CONNECT_S)
+PATIENCE_S: Final = (HURRY_S, HURRY_S, HURRY_S, CONNECT_S)
+DOUBT_S: Final = 1.0  # for an answer while the data path is silent, and between such questions
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -73,6 +74,7 @@ class ControlSession:
     _wake: trio.Event = attrs.field(factory=trio.Event)
     _wanted: bool = False  # a registration, although there is a session
     _renew_at: float | None = None
+    _doubt_at: float = -math.inf  # when the next doubt is heard
     _renew_pause_s: float = RENEW_S
     _epoch: int | None = None  # of the last Rekey of this session
     _stale_until: float = -math.inf  # a Rekey until then may be of the registration before
@@ -83,6 +85,15 @@ class ControlSession:
     def session_id(self) -> str | None:
         """As the node's operator sees it."""
         return None if self.grant is None else f"{self.grant.session_id:08x}"
+
+    def path_is_doubtful(self) -> None:
+        """Nothing has come over the data path for a moment: is this connection still there?
+
+        A node that was started anew knows neither; then a new connection is made at once.
+        """
+        if self._client is not None and trio.current_time() >= self._doubt_at:
+            self._doubt_at = math.inf  # one question at a time
+            self._wake.set()
 
     def path_is_silent(self) -> None:
         """The data path is dead: register again, with fresh keys, but not too often.
@@ -106,7 +117,9 @@ class ControlSession:
             refused: Refused | None = None
             problem = ""
             try:
-                await self._converse(PATIENCE_S[failures % 3] if failures else CONNECT_S)
+                await self._converse(
+                    PATIENCE_S[failures % len(PATIENCE_S)] if failures else CONNECT_S
+                )
             except* Refused as group:
                 refused = _first(group, Refused)
             except* (OSError, LinkDown, trio.TooSlowError, WireError) as group:
@@ -142,15 +155,17 @@ class ControlSession:
         ):
             nursery.start_soon(self._watch, client)
             await self._register(client, address)
-            self._client = client
+            self._client, self._doubt_at = client, -math.inf
             while True:
                 with trio.move_on_after(PING_S):
                     await self._wake.wait()
                 self._wake = trio.Event()
                 if self._wanted:
                     await self._register(client, address, timeout_s=HURRY_S)
-                else:
-                    await ping(client)  # is it still there?
+                else:  # is it still there?
+                    doubted = self._doubt_at == math.inf
+                    await ping(client, timeout_s=DOUBT_S if doubted else ANSWER_S)
+                self._doubt_at = trio.current_time() + DOUBT_S
 
     async def _watch(self, client: ControlClient) -> None:
         _, reason = await client.wait_closed()

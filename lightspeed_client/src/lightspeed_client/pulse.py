@@ -13,6 +13,8 @@ from .node_state import CARRYING_S, NodeState
 
 log = logging.getLogger(__name__)
 
+DOUBT_S: Final = 1.0  # of silence
+DOUBT_PROBES: Final = 4
 IDLE_PROBE_S: Final = 1.0  # between keepalives while nobody plays or looks
 
 
@@ -29,6 +31,11 @@ class Pulse:
     @property
     def dead(self) -> bool:
         return self.prober.dead
+
+    def doubtful(self, now: float) -> bool:
+        """Nothing has come for a second, and for several probes."""
+        prober = self.prober
+        return now - prober.last_heard >= max(DOUBT_S, DOUBT_PROBES * prober.interval_s)
 
     def begin(self, now: float) -> None:
         """There was no silence before the first probe."""

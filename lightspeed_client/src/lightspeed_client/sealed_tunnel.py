@@ -65,6 +65,10 @@ class Control(Protocol):
     def state(self) -> ControlState: ...
     @property
     def problem(self) -> str | None: ...
+    def path_is_doubtful(self) -> None:
+        """Called, often, while nothing has come for a moment."""
+        ...
+
     def path_is_silent(self) -> None:
         """Called often while the path is dead."""
         ...
@@ -272,6 +276,8 @@ class SealedTunnel:
                             log.warning("%s; trying on", self.why_silent())
             if self.pulse.dead or self._unsent >= UNSENT_MOST:
                 self._move(now)
+            if self.pulse.doubtful(now):
+                self.control.path_is_doubtful()
             if self.pulse.dead:
                 self.control.path_is_silent()
             due = self.pulse.prober.next_deadline()
