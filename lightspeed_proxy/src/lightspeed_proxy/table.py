@@ -26,8 +26,6 @@ from lightspeed_protocol.header import (
 from lightspeed_protocol.runtime.udp import LARGEST_BYTES
 from lightspeed_protocol.seal import (
     ADDRESSES6,
-    FEC_FIELD,
-    FEC_FIELD6,
     REPAIR,
     SEALED6_BYTES,
     SEALED_BYTES,
@@ -217,20 +215,15 @@ class PythonFlowTable:
             return None
         if opener.newest and (session.client != source or session.data is not data):
             # The newest packet says where its sender is; an older one may be a late copy.
-            follow(session, data, source, len(datagram), self.counters)
-            if session.proof is not None:
-                ask(session, 0, now, self.counters)
-        elif session.proof is not None and session.client == source:
-            ask(session, len(datagram) + DATAGRAM_OVERHEAD, now, self.counters)
+            follow(session, data, source, self.counters)
+        if session.proof is not None and session.client == source:
+            ask(session, len(datagram), now, self.counters)
         session.last_heard = now
         key = datagram[key_at]
         flow = session.latest
         if flow is None or flow.key != key:
-            flow = session.flows.get(key)
-            if flow is None or first & ~REPAIR & 15:
-                return Punt(datagram, source, session)
-            session.latest = flow
-        elif first & ~REPAIR & 15:
+            flow = session.latest = session.flows.get(key)
+        if flow is None or first & ~REPAIR & 15:
             return Punt(datagram, source, session)
         if (reason := session.up.admit(len(datagram), now)) is not None:
             drops[reason] += 1
@@ -242,11 +235,8 @@ class PythonFlowTable:
         """An authentic and admitted packet of a known flow, and what it recovers."""
         sealed = flow.sealed
         assert sealed is not None
-        first = datagram[0]
-        size, field_at = (
-            (SEALED_BYTES, FEC_FIELD) if first < SEALED6 else (SEALED6_BYTES, FEC_FIELD6)
-        )
-        flags, field = first & 15, datagram[field_at]
+        size = sealed.header_bytes
+        flags, field = datagram[0] & 15, datagram[size - 16 : size - 12]
         recovered = sealed.recovered
         try:
             payloads = sealed.take(flags, field, datagram[size:])
@@ -306,11 +296,12 @@ class PythonFlowTable:
                 session.bytes_down = answered
                 if sealed is not None:
                     source, *repairs = sealed.wrap(payload, timestamp_us)
-                elif endpoint is None or endpoint.encoder is None:
-                    repairs = NONE
-                    source = b"" if endpoint is None else endpoint.wrap_plain(payload, timestamp_us)
                 else:
-                    source, *repairs = endpoint.wrap(payload, timestamp_us)
+                    assert endpoint is not None
+                    if endpoint.encoder is None:
+                        source, repairs = endpoint.wrap_plain(payload, timestamp_us), NONE
+                    else:
+                        source, *repairs = endpoint.wrap(payload, timestamp_us)
                 if session.proof is not None:
                     if send_unproven(session, source, counters):
                         packets += 1

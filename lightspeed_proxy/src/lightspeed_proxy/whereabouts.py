@@ -25,10 +25,8 @@ ASK_S: Final = 0.2  # between two questions
 MOST_HELD: Final = 32  # packets: half a second of a game
 
 
-def follow(
-    session: Session, data: socket.socket, source: Address, size: int, counters: Counters
-) -> None:
-    """The newest packet of this session, `size` bytes long, came from a new address."""
+def follow(session: Session, data: socket.socket, source: Address, counters: Counters) -> None:
+    """The newest packet of this session came from a new address."""
     counters.roams += session.client is not None
     session.client, session.data = source, data
     session.held.clear()
@@ -37,12 +35,12 @@ def follow(
         return
     session.proof = secrets.token_bytes(PROOF_BYTES)
     session.asked_at = -math.inf
-    session.credit = size + DATAGRAM_OVERHEAD
+    session.credit = 0
 
 
 def ask(session: Session, size: int, now: float, counters: Counters) -> None:
-    """Another packet came from where nobody has proved himself: perhaps ask (again)."""
-    session.credit += size
+    """A packet of `size` bytes came from where nobody has proved himself: perhaps ask (again)."""
+    session.credit += size + DATAGRAM_OVERHEAD
     if session.proof is None or session.end is None or now - session.asked_at < ASK_S:
         return
     question = session.end.control(HANDSHAKE, microseconds(now), session.proof)
