@@ -18,7 +18,7 @@ import attrs
 from .backoff import Backoff
 from .loss_history import LONG_S, MOST, SHORT_S, Estimate, LossHistory
 from .report import INTERVAL_S, Report
-from .residual import candidates, packets_ahead, residual
+from .residual import Again, candidates, packets_ahead, residual
 from .window_plan import REPAIR_EXTRA_BYTES, Plan
 
 FIRST_PLAN: Final = Plan(4, 4)  # before the first report
@@ -40,7 +40,7 @@ class Settings:
     """`target`: share of packets that may be missing `budget_s` after they were due.
 
     `cap` and `cap_kbps` as in `credit`, which enforces them. `header_bytes`: of a whole packet,
-    less its payload.
+    less its payload. `asking`: the receiver asks again for what is missing.
     """
 
     target: float = attrs.field(default=0.001, validator=attrs.validators.gt(0))
@@ -48,12 +48,14 @@ class Settings:
     cap: float = attrs.field(default=2.0, validator=attrs.validators.ge(1))
     cap_kbps: float | None = None
     header_bytes: int = 64
+    asking: bool = False
 
 
 class Controller:
     """One flow in one direction. `sent` with each source packet, `report` with each report."""
 
     __slots__ = (
+        "_again",
         "_ahead",
         "_backoff",
         "_chosen_s",
@@ -80,6 +82,7 @@ class Controller:
         self._size = 100.0  # smoothed, of payloads
         self._sent_s: float | None = None
         self._ahead = -1  # packets within the budget; not known yet
+        self._again: Again | None = None  # what can be asked for within the budget
         self._round_trip_s = 0.0
         self._needs: deque[tuple[float, Plan | None]] = deque(maxlen=MOST)  # of the last 12 s
         self._seen: Estimate | None = None  # what the choice was made by
@@ -118,19 +121,23 @@ class Controller:
         if (ahead := self._packets_ahead()) != self._ahead:
             self._ahead = ahead
             self.plan = self._alike(self.plan)
+        if self._settings.asking:
+            budget_s = self._settings.budget_s
+            self._again = Again.within(budget_s, self._interval_s, round_trip_s)
         short, long = history.since(now - SHORT_S), history.since(now - LONG_S)
         self._seen = long if long.loss >= short.likely(SHORT_LIKELY) else short
         self._backoff.step(history, _repairs(self.plan), now, round_trip_s)
         self._choose(short, long, now)
 
     def cost(self, plan: Plan | None) -> float:
-        """Bytes sent over bytes of source packets."""
+        """Bytes sent over bytes of source packets, copies that are asked for included."""
         size = self._size + self._settings.header_bytes
-        return 1 + _repairs(plan) * (size + REPAIR_EXTRA_BYTES) / size
+        return 1 + (_repairs(plan) + self._copies(plan)) * (size + REPAIR_EXTRA_BYTES) / size
 
     def explain(self) -> str:
         """The choice and its reason, in one line."""
-        return f"{_words(self.plan)}: {self._reason()}"
+        again = "" if self._again is None else ", asks again for what is missing"
+        return f"{_words(self.plan)}{again}: {self._reason()}"
 
     def _choose(self, short: Estimate, long: Estimate, now: float) -> None:
         """Raise, keep or lower. Plans of as many repairs are exchanged as it suits."""
@@ -169,13 +176,13 @@ class Controller:
         """The first that meets the target whichever of the losses holds, or the best."""
         most, ahead = self._settings.target * tolerance, self._ahead
         for plan in plans:
-            if all(residual(plan, ahead, *each) <= most for each in losses):
+            if all(residual(plan, ahead, *each, self._again) <= most for each in losses):
                 return plan
         return min(plans, key=lambda plan: self._left(plan, losses))
 
     def _left(self, plan: Plan | None, losses: Losses) -> float:
         """What to expect, most of all from the first, the newest."""
-        left = [residual(plan, self._ahead, *each) for each in losses]
+        left = [residual(plan, self._ahead, *each, self._again) for each in losses]
         return left[0] + sum(left)
 
     def _allowed(self) -> list[Plan | None]:
@@ -211,10 +218,18 @@ class Controller:
         same = (each for each in plans if (each.delay > 0, each.stride > 1) == kind)
         return next(same, plans[0])
 
+    def _copies(self, plan: Plan | None) -> float:
+        """For each source packet, those asked for: what no repair brings before it is missed."""
+        if self._again is None or self._seen is None:
+            return 0.0
+        at_once = 0.0 if plan is None or plan.delay else min(2 / plan.every, 1.0)
+        return self._seen.loss * (1 - at_once)
+
     def _forget(self) -> None:
         """Begin again as at the start."""
         self.plan = FIRST_PLAN
         self._ahead = -1
+        self._again = None
         self._history = LossHistory()
         self._backoff = Backoff()
         self._needs.clear()
@@ -227,7 +242,7 @@ class Controller:
         if not seen.loss:
             parts = ["nothing lost lately"]
         else:
-            left = residual(self.plan, self._ahead, seen.loss, seen.clump)
+            left = residual(self.plan, self._ahead, seen.loss, seen.clump, self._again)
             parts = [
                 f"{_percent(seen.loss)} lost in runs of {seen.run:.1f}",
                 f"expected left {_percent(left)}",
