@@ -234,10 +234,11 @@ class World:
     def _send(self, now: float, encoder: WindowEncoder, timer: QuietTimer) -> None:
         number = len(self._sent_s)
         self._sent_s.append(now)
-        interval_s = 0.0
+        interval_s, repairs_silence = 0.0, self.plan is not None
         if self.controller is not None:
             self.controller.sent(self.payload_bytes, now)
             interval_s = self.controller.interval_s
+            repairs_silence = self.controller.repairs_silence
             if encoder.plan != self.controller.plan:
                 encoder.plan = self.controller.plan
                 self.choices.append((now, self.controller.explain()))
@@ -246,7 +247,7 @@ class World:
         self._launch(now, (field, payload, False))
         for repair in repairs:
             self._launch(now, (*repair, True))
-        if self.quiet and encoder.plan is not None:
+        if self.quiet and repairs_silence:
             timer.sent(now, pending=encoder.pending(), interval_s=interval_s)
 
     def _launch(self, now: float, datagram: Datagram) -> None:

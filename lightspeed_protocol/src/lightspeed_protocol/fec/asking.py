@@ -36,7 +36,7 @@ MOST_ASKS: Final = 2  # for each packet
 REORDERING: Final = 1 / 4  # of a round trip
 MARGIN: Final = 1 / 16  # of a round trip, which an answer may take longer than usual
 LEAST_S: Final = 0.001  # of both, and after a newer packet: a repair may follow it closely
-MOST_WAITS: Final = 4  # times the usual wait for reordering,
+MOST_WAITS: Final = 8  # times the usual wait for reordering,
 WAITS_ASKS: Final = 16  # for so many packets asked for
 
 _KIND: Final = 0xC0  # kind 3 in the top two bits
@@ -53,7 +53,7 @@ class Ask:
 
     @classmethod
     def of(cls, numbers: Iterable[int]) -> Self:
-        """For these SSNs, u16 or unwrapped, ascending, the last less than 64 after the first."""
+        """For these SSNs, unwrapped and ascending, the last less than 64 after the first."""
         numbers = list(numbers)
         return cls(numbers[0] & 0xFFFF, sum(1 << number - numbers[0] for number in numbers))
 
@@ -112,6 +112,7 @@ class Asking:
         """When `poll` has something to ask for; infinity for never."""
         if not self._gaps.missing:
             return math.inf
+        self._adapt()
         return min(self._when(missing) for _, missing in self._newest())
 
     def poll(self, now: float) -> Ask | None:

@@ -94,6 +94,14 @@ class Controller:
         """How far apart packets are, pauses aside; 0 while that is not known."""
         return self._interval_s
 
+    @property
+    def repairs_silence(self) -> bool:
+        """Whether the last packet before a silence is to be repaired, even if there is no plan."""
+        if self.plan is not None:
+            return True
+        seen = self._seen
+        return self._again is not None and seen is not None and seen.loss > self._settings.target
+
     def sent(self, payload_bytes: int, now: float) -> None:
         """A source packet leaves."""
         before, self._sent_s = self._sent_s, now

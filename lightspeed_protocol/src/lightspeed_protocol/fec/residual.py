@@ -5,8 +5,8 @@ each is lost by itself, runs of them are 1 / (1 - loss) long in the mean; `clump
 times longer they are. From 1.5 on, losses are bad times that take along whatever is sent meanwhile,
 a repair just as the packet before it.
 
-Source: `residual_table`, a simulation; delayed copies, pairs and what is asked for again exactly,
-from the same model. A plan and asking are taken to fail independently of each other.
+Source: `residual_table`, a simulation; delayed copies, pairs and asking again exactly, from the
+same model. What a plan and asking leave together is known within a factor of two (`_together`).
 """
 
 from __future__ import annotations
@@ -110,10 +110,25 @@ def residual(
 
 def _left(plan: Plan | None, ahead: int, loss: float, column: int, again: Again | None) -> float:
     """Of lost packets, how many neither the plan nor an answer brings in time."""
-    share = 1.0 if plan is None else _share(plan, ahead, loss, column)
-    if again is not None:
-        share *= again.fails(loss, 1 - 1 / CLUMPS[column] if column else 0.0)
-    return share
+    alone = column == 0
+    if again is None:
+        return 1.0 if plan is None else _share(plan, ahead, loss, column)
+    unanswered = again.fails(loss, 0.0 if alone else 1 - 1 / CLUMPS[column])
+    if plan is None:
+        return unanswered
+    return _together(_share(plan, ahead, loss, column), unanswered, plan, alone=alone)
+
+
+def _together(unrepaired: float, unanswered: float, plan: Plan, *, alone: bool) -> float:
+    """How often both fail: more often than by chance, because the same losses are in their way.
+
+    In bad times whatever outlasts the better one outlasts the other. Apart from them a loss of the
+    next packet hides the first from asking and takes a part of its window.
+    """
+    less, more = sorted((unrepaired, unanswered))
+    if not alone:
+        return less
+    return less * (more if plan.delay else math.sqrt(more))
 
 
 def _after_lost(loss: float, stay: float, packets: float) -> float:

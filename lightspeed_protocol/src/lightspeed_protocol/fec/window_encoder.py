@@ -148,8 +148,11 @@ class WindowEncoder:
         """One repair over the newest packets that are in no repair yet; None if there are none.
 
         For a sender that falls silent: the last packets get no later repair. With `again`, one
-        more even if all are in a repair, over as many as the plan's window.
+        more even if all are in a repair, over as many as the plan's window; without a plan a copy
+        of the last packet, which shows a peer that asks what it has missed.
         """
+        if self._plan is None and again:
+            return self.copy(self._ssn - 1 & 0xFFFF)
         return self._flush(self._ssn - 1 & 0xFFFF, again=again)
 
     def _flush(self, newest: int, *, again: bool) -> Repair | None:
