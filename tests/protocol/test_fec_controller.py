@@ -280,8 +280,8 @@ def test_it_says_that_it_asks_again_and_what_that_costs() -> None:
     )
     flow.run(60, 0.03)
     assert flow.controller.explain() == (
-        "1 repair per 4 packets over 4, asks again for what is missing: 2.9 % lost in runs of "
-        "1.0, expected left 0.084 %, costs 1.27x"
+        "1 repair per 8 packets over 4, asks again for what is missing: 3.0 % lost in runs of "
+        "1.0, expected left 0.19 %, costs 1.15x"
     )
 
 
