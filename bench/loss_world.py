@@ -283,6 +283,8 @@ class World:
             self.controller.report(what, now, 2 * self.delay_s)
             return
         if isinstance(what, Ask):
+            if self.controller is not None and not self.controller.answers:
+                return
             for copy in filter(None, map(encoder.copy, what.ssns)):
                 self.tallies[self.losses.at(now)].copies += 1
                 self._launch(now, (*copy, True))

@@ -328,3 +328,20 @@ def test_a_game_that_pauses_loses_no_last_packets_for_it() -> None:
     last = [number for number in world.missing_numbers() if number % 10 == 9]
     assert len(last) <= 3
     assert world.tallies[1].bytes_ratio < 1.2
+
+
+def test_asks_are_not_answered_while_less_is_sent_to_see_what_becomes_of_the_loss() -> None:
+    flow = Flow(ASKING, round_trip_s=0.02)
+    flow.run(3, 0.1)
+    assert flow.controller.answers
+    flow.run(1.5, 0.5, 2)
+    assert "sending less for a moment" in flow.controller.explain()
+    assert not flow.controller.answers
+
+
+@pytest.mark.parametrize("seed", [5, 6])
+def test_what_is_asked_for_does_not_keep_a_link_full(seed: int) -> None:
+    course = [Weather(0, None, 60)] * 2
+    capacity_bps = 1.2 * 64 * 164 * 8
+    world = simulate(course, seed, delay_s=0.01, asking=True, capacity_bps=capacity_bps)
+    assert world.tallies[1].r50 < 2.0

@@ -178,3 +178,14 @@ def test_asking_never_leaves_more(
     for plan in (None, *candidates(ahead)):
         most = residual(plan, ahead, loss, clump)
         assert 0 <= residual(plan, ahead, loss, clump, again) <= most + 1e-12
+
+
+@pytest.mark.parametrize(("loss", "run"), [(0.01, None), (0.05, None), (0.10, None), (0.05, 3.0)])
+def test_as_many_copies_are_sent_as_is_said(loss: float, run: float | None) -> None:
+    again = Again.within(0.05, 1 / 64, 0.02)
+    assert again is not None
+    losses = Losses(random.Random(10), [Weather(loss, run)], 1 / 64)
+    world = World(losses, delay_s=0.01, asking=True, report_loss=loss)
+    tally = world.run(steady(64, 600))
+    said = again.copies(loss, 1.0 if run is None else run * (1 - loss))
+    assert tally.copies / tally.packets == pytest.approx(said, rel=0.15)

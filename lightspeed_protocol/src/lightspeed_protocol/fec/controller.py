@@ -102,6 +102,11 @@ class Controller:
         seen = self._seen
         return self._again is not None and seen is not None and seen.loss > self._settings.target
 
+    @property
+    def answers(self) -> bool:
+        """Whether to answer asks: not while less is sent to see what becomes of the loss."""
+        return not self._backoff.testing
+
     def sent(self, payload_bytes: int, now: float) -> None:
         """A source packet leaves."""
         before, self._sent_s = self._sent_s, now
@@ -140,7 +145,7 @@ class Controller:
     def cost(self, plan: Plan | None) -> float:
         """Bytes sent over bytes of source packets, copies that are asked for included."""
         size = self._size + self._settings.header_bytes
-        return 1 + (_repairs(plan) + self._copies(plan)) * (size + REPAIR_EXTRA_BYTES) / size
+        return 1 + self._extra(plan) * (size + REPAIR_EXTRA_BYTES) / size
 
     def explain(self) -> str:
         """The choice and its reason, in one line."""
@@ -226,12 +231,13 @@ class Controller:
         same = (each for each in plans if (each.delay > 0, each.stride > 1) == kind)
         return next(same, plans[0])
 
-    def _copies(self, plan: Plan | None) -> float:
-        """For each source packet, those asked for: what no repair brings before it is missed."""
-        if self._again is None or self._seen is None:
-            return 0.0
+    def _extra(self, plan: Plan | None) -> float:
+        """Repairs and copies for each source packet; no repair comes before a packet is missed."""
+        again, seen = self._again, self._seen
+        if again is None or seen is None:
+            return _repairs(plan)
         at_once = 0.0 if plan is None or plan.delay else min(2 / plan.every, 1.0)
-        return self._seen.loss * (1 - at_once)
+        return _repairs(plan) + (1 - at_once) * again.copies(seen.loss, seen.clump)
 
     def _forget(self) -> None:
         """Begin again as at the start."""

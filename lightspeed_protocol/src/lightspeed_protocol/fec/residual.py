@@ -75,6 +75,11 @@ class Again:
             asks.append(1 + (asked_s + answer_s <= latest_s))
         return cls(tuple(asks), round_trip_s / interval_s) if asks else None
 
+    def copies(self, loss: float, clump: float) -> float:
+        """For each source packet, how many copies are sent, if nothing else repairs any."""
+        unseen = _after_lost(loss, 1 - 1 / max(clump, 1.0), 1) ** len(self.asks)
+        return float(loss * (1 - unseen) * (1 - loss))
+
     def fails(self, loss: float, stay: float) -> float:
         """Of lost packets, how many no answer brings. `stay`: 0 where each is lost by itself.
 
