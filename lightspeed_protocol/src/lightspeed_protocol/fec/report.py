@@ -85,6 +85,22 @@ class Report:
 
 
 @attrs.define(eq=False)
+class ReportSums:
+    """What the reports of a flow say in all."""
+
+    received: int = 0
+    lost: int = 0
+    repaired: int = 0
+    late: int = 0
+
+    def add(self, report: Report) -> None:
+        self.received += report.received
+        self.lost += report.lost
+        self.repaired += report.repaired
+        self.late += report.late
+
+
+@attrs.define(eq=False)
 class _Missing:
     """A packet that newer ones have overtaken."""
 
@@ -106,6 +122,7 @@ class ReceptionLog:
         "_came_s",
         "_counts",
         "_deadline",
+        "_every_s",
         "_highest",
         "_interval_s",
         "_last_lost",
@@ -117,8 +134,12 @@ class ReceptionLog:
         "_run",
     )
 
-    def __init__(self, *, budget_s: float = 0.05, path: int = 0) -> None:
+    def __init__(
+        self, *, budget_s: float = 0.05, every_s: float = INTERVAL_S, path: int = 0
+    ) -> None:
+        """`every_s`: between reports while there is traffic."""
         self._budget_s = budget_s
+        self._every_s = every_s
         self._path = path
         self._highest: int | None = None  # SSN, unwrapped
         self._came_s = 0.0  # when the highest came
@@ -183,14 +204,14 @@ class ReceptionLog:
         )
         self._counts = [0, 0, 0, 0, 0, 0]
         self._reported_s = now
-        self._deadline = now + INTERVAL_S if self._missing else math.inf
+        self._deadline = now + self._every_s if self._missing else math.inf
         return report
 
     def _arm(self, now: float) -> None:
         """A report is due an interval after the last one, or after the first packet since."""
         if self._deadline == math.inf:
-            due = self._reported_s + INTERVAL_S
-            self._deadline = due if due > now else now + INTERVAL_S
+            due = self._reported_s + self._every_s
+            self._deadline = due if due > now else now + self._every_s
 
     def _begin(self, ssn: int, now: float) -> None:
         self._highest = 0x10000 + (ssn & 0xFFFF)
