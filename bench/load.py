@@ -23,7 +23,6 @@ from urllib.request import urlopen
 
 import attrs
 from lightspeed_protocol.endpoint import Endpoint
-from lightspeed_protocol.fec.window import WindowEncoder
 from lightspeed_protocol.header import pack_addresses
 from lightspeed_protocol.seal import SealedEnd
 from lightspeed_protocol.sealed_flow import SealedFlow
@@ -208,6 +207,8 @@ class Player:
     def datagram(self) -> bytes:
         if self.endpoint is None:
             return PAYLOAD
+        if isinstance(self.endpoint, SealedFlow):
+            return self.endpoint.wrap(PAYLOAD, 0, 0.0)[0]
         return self.endpoint.wrap(PAYLOAD, 0)[0]
 
 
@@ -215,7 +216,7 @@ def sealed_player(end: SealedEnd, port: int, server: int) -> Player:
     """One game of a client that has registered."""
     sock = udp_socket()
     key = pack_addresses(sock.getsockname(), ("127.0.0.1", server))
-    return Player(sock, ("127.0.0.1", port), SealedFlow(end, key, WindowEncoder(None)))
+    return Player(sock, ("127.0.0.1", port), SealedFlow.open(end, key))
 
 
 def players(count: int, port: int, server: int | None) -> list[Player]:

@@ -19,6 +19,7 @@ from typing import Final
 
 import trio
 from lightspeed_protocol.errors import WireError
+from lightspeed_protocol.sealed_flow import SealedFlow
 
 from .clients import register_once
 from .load import PAYLOAD, sealed_player, udp_socket
@@ -32,7 +33,7 @@ def play(control_port: int, data_port: int) -> list[tuple[float, float | None, f
     server = udp_socket()
     player = sealed_player(end, data_port, server.getsockname()[1])
     flow = player.endpoint
-    assert flow is not None
+    assert isinstance(flow, SealedFlow)
     padding = PAYLOAD[_NUMBER.size :]
     left: list[float] = []
     arrived: dict[int, float] = {}
@@ -45,7 +46,7 @@ def play(control_port: int, data_port: int) -> list[tuple[float, float | None, f
     while True:
         now = time.monotonic()
         if now >= due:
-            datagram = flow.wrap(_NUMBER.pack(len(left)) + padding, 0)[0]
+            datagram = flow.wrap(_NUMBER.pack(len(left)) + padding, 0, 0.0)[0]
             left.append(time.monotonic())
             player.sock.sendto(datagram, player.to)
             due = max(due + 1 / PACKETS_PER_S, now)  # after a stall: no burst to catch up

@@ -24,6 +24,8 @@ from lightspeed_protocol.extensions import (
     encode_refusal,
     encode_register,
 )
+from lightspeed_protocol.fec.protection import Protection
+from lightspeed_protocol.fec.report import ReceptionLog
 from lightspeed_protocol.fec.window import Plan, WindowDecoder, WindowEncoder
 from lightspeed_protocol.fec.xor import XorDecoder
 from lightspeed_protocol.header import HEADER_BYTES
@@ -146,16 +148,20 @@ def refused(end: SealedEnd, datagram: bytes, now: float) -> bool:
 def window(data: bytes) -> None:
     """A registered client may write any FEC field and repair: it can only hurt itself."""
     end = SealedEnd.client(SESSION, KEY)
-    flow = SealedFlow(end, NEAR, WindowEncoder(None))
-    words = Words(data)
+    flow = SealedFlow.open(end, NEAR, Protection(adaptive=True), log=ReceptionLog())
+    words, now = Words(data), 0.0
     while words:
         flags = words.number() & REPAIR
         field, body = words.take(4).ljust(4, b"\x00"), words.take(words.number())
         try:
-            delivered = flow.take(flags, field, body)
+            delivered = flow.take(flags, field, body, now)
         except WireError:
             continue
-        assert flags or delivered[0] == body, "a source packet was held back"
+        finally:
+            now += words.number() / 1000
+        assert flags or field[0] >> 6 or delivered[0] == body, "a source packet was held back"
+        for datagram in (*flow.wrap(b"answer", 0, now), *flow.poll(now)):
+            assert len(datagram) < 2048
 
 
 def honest_window(data: bytes) -> None:

@@ -37,11 +37,13 @@ from lightspeed_protocol.extensions import (
     encode_ack,
     encode_refusal,
 )
-from lightspeed_protocol.fec.window import Plan, WindowEncoder
+from lightspeed_protocol.fec.window import Plan
 from lightspeed_protocol.header import FIN, HANDSHAKE, KEEPALIVE, swap_addresses
 from lightspeed_protocol.runtime.udp import Port
 from lightspeed_protocol.seal import SealedEnd
 from lightspeed_protocol.sealed_flow import SealedFlow
+
+from tests.support.repair import fixed
 
 from .fakes import NODE, Address, echo
 
@@ -134,12 +136,12 @@ class SealedNode:
         flow = session.flows.get(back)
         if flow is None:
             plan = None if self.fec_k is None else Plan.xor(self.fec_k)
-            flow = session.flows[back] = SealedFlow(session.end, back, WindowEncoder(plan))
+            flow = session.flows[back] = SealedFlow.open(session.end, back, fixed(plan))
         out: list[bytes] = []
-        for payload in flow.receive(opened):
+        for payload in flow.receive(opened, 0.0):
             self.got.append((opened.addresses, payload))
             for told in self.server(payload):
-                out += flow.wrap(told, 7)
+                out += flow.wrap(told, 7, 0.0)
         return out
 
     # -- the control connection --------------------------------------------------------

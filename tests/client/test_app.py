@@ -5,8 +5,11 @@ from typing import Any
 import pytest
 import trio
 from lightspeed_client.app import PortInUse, RedirectSettings, open_redirect, pick_local_port
+from lightspeed_client.fec_choice import parse_fec
 from lightspeed_protocol.runtime.udp import UdpPort, open_socket
 from trio.testing import MockClock
+
+from tests.support.repair import xor
 
 from .fakes import NODE, SERVER, FakeNet, FakeNode
 
@@ -16,8 +19,8 @@ def test_settings_take_text_or_pairs_and_refuse_nonsense() -> None:
     assert (settings.server, settings.node) == (SERVER, NODE)
     mistakes: tuple[dict[str, Any], ...] = (
         {"server": "203.0.113.5"},
-        {"server": "203.0.113.5:1", "fec_k": 1},
-        {"server": "203.0.113.5:1", "fec_k": 17},
+        {"server": "203.0.113.5:1", "fec": parse_fec("auto")},
+        {"server": "203.0.113.5:1", "fec": parse_fec("xor:4,off")},
         {"server": "203.0.113.5:1", "local_port": 70000},
         {"server": "203.0.113.5:1", "keepalive_s": 0.0},
     )
@@ -88,7 +91,7 @@ async def test_real_sockets_carry(autojump_clock: MockClock) -> None:
     with UdpPort.bind(("127.0.0.1", 0)) as node_port, UdpPort.bind(("127.0.0.1", 0)) as game:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(node.serve, node_port)
-            settings = RedirectSettings(server=SERVER, node=node_port.address, fec_k=4)
+            settings = RedirectSettings(server=SERVER, node=node_port.address, fec=xor(4))
             async with open_redirect(settings) as redirect:
                 game.send(b"hello", redirect.local_addresses[0])
                 assert await game.receive() == [(b"hello", redirect.local_addresses[0])]

@@ -29,7 +29,7 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("args", "says"),
     [
-        ("config set tunnel.fec 9", "want off or xor:K"),
+        ("config set tunnel.fec 9", "want off, auto, xor:K"),
         ("config set a.b 9", "unknown key"),
         ("config set tunnel.fec", "VALUE"),
         ("report --last 0", "1<=x"),

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 import pytest
-from lightspeed_client.cli_options import Fec, HostPort, pick_server, pick_way, run_checks
+from lightspeed_client.cli_options import FEC, HostPort, pick_server, pick_way, run_checks
 from lightspeed_client.modes.checks import Check, failed, passed
 from lightspeed_client.nodes import add
 from lightspeed_client.paths import nodes_file
@@ -34,9 +34,9 @@ def test_addresses_convert_and_fail_as_usage() -> None:
 
 
 def test_fec_stays_as_written() -> None:
-    assert Fec().convert("xor:4", None, None) == "xor:4"
+    assert FEC.convert("xor:4", None, None) == "xor:4"
     with pytest.raises(click.BadParameter, match="want off"):
-        Fec().convert("auto", None, None)
+        FEC.convert("most", None, None)
 
 
 def test_the_command_line_wins_over_the_settings_and_those_over_the_node_book() -> None:

@@ -24,7 +24,7 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("redirect --server [::1]:27960 --proxy 192.0.2.1", "names IPv4 servers only"),
         ("redirect --server nowhere --proxy 192.0.2.1", "port is missing"),
-        ("redirect --server 192.0.2.5:1 --proxy 192.0.2.1 --fec xor:1", "want off or xor:K"),
+        ("redirect --server 192.0.2.5:1 --proxy 192.0.2.1 --fec xor:1", "want off, auto, xor:K"),
         ("redirect --server 192.0.2.5:1 --proxy 192.0.2.1 --local-port 99999", "65535"),
         ("redirect --server 192.0.2.5:1", "config set node.address"),
         ("redirect --proxy 192.0.2.1", "config set redirect.server"),

@@ -80,7 +80,7 @@ def test_a_missing_section_is_added(tmp_path: Path) -> None:
     ("key", "value", "says"),
     [
         ("tunnel.fex", "off", "unknown key"),
-        ("tunnel.fec", "xor:1", "want off or xor:K"),
+        ("tunnel.fec", "xor:1", "want off, auto, xor:K"),
         ("redirect.local_port", "70000", "65535"),
         ("redirect.local_port", "many", "whole number"),
         ("redirect.server", "nowhere", "port is missing"),

@@ -9,6 +9,8 @@ import trio
 from lightspeed_client.app import RedirectSettings, open_redirect
 from trio.testing import MockClock
 
+from tests.support.repair import xor
+
 from .fakes import NODE, SERVER, FakeNet, FakeNode
 from .open_world import SETTINGS, open_world
 
@@ -17,7 +19,7 @@ from .open_world import SETTINGS, open_world
 async def test_packets_go_there_and_back_unchanged(
     autojump_clock: MockClock, fec_k: int | None
 ) -> None:
-    async with open_world(attrs.evolve(SETTINGS, fec_k=fec_k)) as world:
+    async with open_world(attrs.evolve(SETTINGS, fec=xor(fec_k))) as world:
         game = world.net.bind(("127.0.0.1", 5000))
         for number in range(40):
             payload = b"input %d" % number
@@ -31,7 +33,7 @@ async def test_packets_go_there_and_back_unchanged(
 async def test_what_a_tunnel_cannot_hold_is_dropped_and_said_once(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with open_world(attrs.evolve(SETTINGS, fec_k=4)) as world:
+    async with open_world(attrs.evolve(SETTINGS, fec=xor(4))) as world:
         game = world.net.bind(("127.0.0.1", 5000))
         assert await world.say(game, b"") == []
         for size in (2029, 5000, 2029):
@@ -176,7 +178,7 @@ async def test_lost_answers_are_repaired_and_the_losses_told_apart(
     autojump_clock: MockClock,
 ) -> None:
     node = FakeNode(loses=lambda n: n % 20 in (3, 11, 12))  # of 5 per block: singles and a pair
-    async with open_world(attrs.evolve(SETTINGS, fec_k=4), node) as world:
+    async with open_world(attrs.evolve(SETTINGS, fec=xor(4)), node) as world:
         game = world.net.bind(("127.0.0.1", 5000))
         got = []
         for number in range(400):

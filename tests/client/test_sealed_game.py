@@ -5,12 +5,15 @@ from collections import Counter
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from lightspeed_client.fec_choice import RepairTerms
 from lightspeed_client.labels import label
 from lightspeed_client.sealed_game import SealedGame, room
-from lightspeed_protocol.fec.window import Plan, WindowEncoder
+from lightspeed_protocol.fec.window import Plan
 from lightspeed_protocol.header import swap_addresses
 from lightspeed_protocol.seal import Opened, SealedEnd
 from lightspeed_protocol.sealed_flow import SealedFlow
+
+from tests.support.repair import fixed, xor
 
 GAME = ("127.0.0.1", 5000)
 SERVER = ("203.0.113.5", 27960)
@@ -25,7 +28,7 @@ def fresh(server: tuple[str, int] = SERVER, fec_k: int | None = None) -> SealedG
         0.0,
         Counter(),
         end=SealedEnd.client(7, KEY),
-        fec_k=fec_k,
+        terms=RepairTerms(up=xor(fec_k).up),
         largest_bytes=1500,
     )
 
@@ -33,7 +36,7 @@ def fresh(server: tuple[str, int] = SERVER, fec_k: int | None = None) -> SealedG
 def node_flow(fec_k: int | None = None, key: bytes = KEY) -> SealedFlow:
     plan = None if fec_k is None else Plan.xor(fec_k)
     back = swap_addresses(label(GAME, SERVER))
-    return SealedFlow(SealedEnd.node(7, key), back, WindowEncoder(plan))
+    return SealedFlow.open(SealedEnd.node(7, key), back, fixed(plan))
 
 
 def opened(end: SealedEnd, datagram: bytes) -> Opened:
@@ -59,12 +62,12 @@ def test_counting_goes_on_over_new_keys() -> None:
     down = SealedEnd.client(7, KEY)
     for number in range(4):
         game.from_game(b"up %d" % number, 1.0, 0)
-        (datagram,) = node.wrap(b"down", 0)
-        assert game.from_node(opened(down, datagram)) == [b"down"]
+        (datagram,) = node.wrap(b"down", 0, 0.0)
+        assert game.from_node(opened(down, datagram), 0.0) == [b"down"]
     before = game.tally()
     assert (before.sent, before.repair_sent, before.received, before.wanted_down) == (4, 2, 4, 4)
     for key in (b"1" * 16, b"2" * 16, b"3" * 16):
-        game.renew(SealedEnd.client(7, key), None, 1500)
+        game.renew(SealedEnd.client(7, key), RepairTerms(), 1500)
         assert game.tally() == before
     game.from_game(b"up", 1.0, 0)
     assert game.tally().sent == 5
@@ -74,14 +77,14 @@ def test_counting_goes_on_over_new_keys() -> None:
 def test_a_late_packet_under_the_keys_before_is_delivered_once() -> None:
     game, node, down = fresh(), node_flow(fec_k=2), SealedEnd.client(7, KEY)
     for number in range(2):  # repair begins with the first repair packet that is seen
-        for datagram in node.wrap(b"early %d" % number, 0):
-            game.from_node(opened(down, datagram))
-    first = node.wrap(b"one", 0)
-    second, repair = node.wrap(b"two", 0)
-    assert game.from_node(opened(down, first[0])) == [b"one"]
-    game.renew(SealedEnd.client(7, b"1" * 16), None, 1500)
-    assert game.from_node(opened(down, repair), late=True) == [b"two"]
-    assert game.from_node(opened(down, second), late=True) == []
+        for datagram in node.wrap(b"early %d" % number, 0, 0.0):
+            game.from_node(opened(down, datagram), 0.0)
+    first = node.wrap(b"one", 0, 0.0)
+    second, repair = node.wrap(b"two", 0, 0.0)
+    assert game.from_node(opened(down, first[0]), 0.0) == [b"one"]
+    game.renew(SealedEnd.client(7, b"1" * 16), RepairTerms(), 1500)
+    assert game.from_node(opened(down, repair), 0.0, late=True) == [b"two"]
+    assert game.from_node(opened(down, second), 0.0, late=True) == []
     assert game.tally().duplicates == 1
     assert game.tally().received == 4
 
@@ -91,7 +94,7 @@ def test_an_authentic_but_senseless_packet_is_counted_and_raises_nothing(
     flags: int, field: bytes, payload: bytes
 ) -> None:
     game = fresh()
-    got = game.from_node(Opened(flags & 8, 1, 0, game.label, field, payload, True))
+    got = game.from_node(Opened(flags & 8, 1, 0, game.label, field, payload, True), 0.0)
     assert got in ([], [payload])
     assert game.drops.total() <= 1
     assert game.tally().received == len(got)

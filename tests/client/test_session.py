@@ -25,13 +25,14 @@ from lightspeed_protocol.extensions import (
     encode_ack,
     encode_refusal,
 )
+from lightspeed_protocol.fec.protection import UNPROTECTED
 
 FULL = AckExtensions(
     version=8,
     key=bytes(16),
     data_port=5555,
     data_host="data.example.com",
-    fec=(1,),
+    fec=(1, 2),
     limits=Limits(packets_per_s=1000, bytes_per_s=10**6, largest_datagram=1400),
     visible="198.51.100.9",
     capabilities=(1, 5),
@@ -55,7 +56,8 @@ def test_a_registration_asks_for_a_sealed_session() -> None:
         register_message(token=bytes(32), resume=bytes(16), client="1.2").extensions
     )
     assert (asked.credential, asked.resume, asked.client) == (bytes(32), bytes(16), "1.2")
-    assert (asked.versions, asked.fec, asked.features) == ((8,), (1, 2), (1,))
+    assert (asked.versions, asked.fec, asked.features) == ((8,), (1, 2, 3), (1,))
+    assert (asked.protection, asked.reports_ms) == (UNPROTECTED, 1000)
     none = decode_register(register_message(token=None, resume=None, client="1").extensions)
     assert (none.credential, none.resume) == (None, None)
 
@@ -63,7 +65,7 @@ def test_a_registration_asks_for_a_sealed_session() -> None:
 def test_a_grant_says_where_data_goes_and_what_holds() -> None:
     grant = read(ack())
     assert (grant.session_id, grant.data) == (7001, ("data.example.com", 5555))
-    assert (grant.repair, grant.largest_bytes, grant.ipv6_inside) == (True, 1400, True)
+    assert (grant.schemes, grant.largest_bytes, grant.ipv6_inside) == ({1, 2}, 1400, True)
     assert (grant.resumed, grant.visible) == (True, "198.51.100.9")
     assert bytes(range(16)).hex() not in repr(grant), "secrets stay out of logs"
 
@@ -76,7 +78,7 @@ def test_what_a_node_leaves_out_has_a_default() -> None:
         )
     )  # fmt: skip
     assert grant.data == ("192.0.2.1", 4434)
-    assert (grant.repair, grant.largest_bytes, grant.ipv6_inside) == (False, None, False)
+    assert (grant.schemes, grant.largest_bytes, grant.ipv6_inside) == (set(), None, False)
     assert grant.resume is None
     assert read(attrs.evolve(ack(), region="unknown")).region == ""
     tiny = Limits(packets_per_s=1, bytes_per_s=1, largest_datagram=1)

@@ -15,7 +15,7 @@ import attrs
 import pytest
 from lightspeed_protocol.endpoint import Endpoint
 from lightspeed_protocol.errors import WireError
-from lightspeed_protocol.fec.window import Plan, WindowEncoder
+from lightspeed_protocol.fec.window import Plan
 from lightspeed_protocol.fec.window_plan import decode_repair
 from lightspeed_protocol.header import FIN, HANDSHAKE, KEEPALIVE, pack_addresses
 from lightspeed_protocol.seal import SealedEnd
@@ -35,6 +35,7 @@ from tests.ops.captures import (
     unreachable,
     write_pcap,
 )
+from tests.support.repair import fixed
 from tests.support.skips import need_command
 from tests.support.vectors import VECTORS
 
@@ -451,8 +452,8 @@ def test_what_our_own_ends_send_is_shown_without_a_complaint(tmp_path: Path) -> 
     for key in (addresses(), ADDRESSES6):
         for plan in (Plan.xor(2), Plan(every=2, window=3, stride=2), Plan(every=2, window=64)):
             end = SealedEnd.client(7, bytes(16))
-            flow = SealedFlow(end, key, WindowEncoder(plan))
-            datagrams = [d for i in range(4) for d in flow.wrap(b"hello" * i + b"x", i)]
+            flow = SealedFlow.open(end, key, fixed(plan))
+            datagrams = [d for i in range(4) for d in flow.wrap(b"hello" * i + b"x", i, 0.0)]
             sent += zip(datagrams, ["source", "source", "repair"] * 2, strict=True)
             sent.append((end.control(FIN, 5, addresses=key), "fin"))
     end = SealedEnd.node(7, bytes(16))

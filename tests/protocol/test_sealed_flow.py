@@ -6,10 +6,12 @@ import random
 
 import pytest
 from lightspeed_protocol.errors import WireError
-from lightspeed_protocol.fec.window import Plan, WindowEncoder
+from lightspeed_protocol.fec.window import Plan
 from lightspeed_protocol.header import pack_addresses, swap_addresses
 from lightspeed_protocol.seal import REPAIR, SEALED6_BYTES, SEALED_BYTES, SealedEnd
 from lightspeed_protocol.sealed_flow import BARE, SealedFlow
+
+from tests.support.repair import fixed
 
 KEY = b"k" * 16
 ADDRESSES = pack_addresses(("192.0.2.1", 50000), ("198.51.100.7", 27960))
@@ -19,13 +21,13 @@ ADDRESSES6 = pack_addresses(("2001:db8::1", 50000), ("2001:db8::7", 27960))
 def flows(plan: Plan | None = None, addresses: bytes = ADDRESSES) -> tuple[SealedFlow, SealedFlow]:
     client, node = SealedEnd.client(1, KEY), SealedEnd.node(1, KEY)
     return (
-        SealedFlow(client, addresses, WindowEncoder(plan)),
-        SealedFlow(node, swap_addresses(addresses), WindowEncoder(None)),
+        SealedFlow.open(client, addresses, fixed(plan)),
+        SealedFlow.open(node, swap_addresses(addresses), fixed(None)),
     )
 
 
 def receive(flow: SealedFlow, datagram: bytes) -> list[bytes]:
-    return flow.receive(flow.end.open(datagram, 0.0))
+    return flow.receive(flow.end.open(datagram, 0.0), 0.0)
 
 
 @pytest.mark.parametrize(
@@ -35,7 +37,7 @@ def test_payloads_pass_and_are_counted(addresses: bytes, header: int) -> None:
     one, other = flows(addresses=addresses)
     assert one.header_bytes == header
     for number in range(5):
-        [datagram] = one.wrap(b"packet %d" % number, 0)
+        [datagram] = one.wrap(b"packet %d" % number, 0, 0.0)
         assert len(datagram) == header + 8
         assert receive(other, datagram) == [b"packet %d" % number]
     assert (one.sent_source, one.sent_repair) == (5, 0)
@@ -49,7 +51,7 @@ def test_what_was_lost_is_recovered_once_and_known_to_be_missing() -> None:
     got: list[bytes] = []
     lost = 0
     for number in range(2000):
-        for datagram in one.wrap(b"%06d" % number, 0):
+        for datagram in one.wrap(b"%06d" % number, 0, 0.0):
             if rng.random() < 0.03 and number > 4:
                 lost += not datagram[0] & REPAIR
             else:
@@ -62,10 +64,10 @@ def test_what_was_lost_is_recovered_once_and_known_to_be_missing() -> None:
 def test_a_source_packet_that_comes_after_its_recovery_is_a_duplicate() -> None:
     one, other = flows(Plan.xor(2))
     for word in (b"a", b"b"):
-        for datagram in one.wrap(word, 0):
+        for datagram in one.wrap(word, 0, 0.0):
             receive(other, datagram)
-    [late] = one.wrap(b"late", 0)
-    kept, repair = one.wrap(b"kept", 0)
+    [late] = one.wrap(b"late", 0, 0.0)
+    kept, repair = one.wrap(b"kept", 0, 0.0)
     assert receive(other, kept) == [b"kept"]
     assert receive(other, repair) == [b"late"]
     with pytest.raises(WireError, match="duplicate"):
@@ -89,16 +91,16 @@ def test_a_packet_that_says_nothing_is_refused() -> None:
 
 def test_a_flow_opened_again_is_heard_although_the_peer_remembers_the_first() -> None:
     client, node = SealedEnd.client(1, KEY), SealedEnd.node(1, KEY)
-    first = SealedFlow.open(client, ADDRESSES, Plan.xor(2))
+    first = SealedFlow.open(client, ADDRESSES, fixed(Plan.xor(2)))
     far = SealedFlow.open(node, swap_addresses(ADDRESSES))
     for number in range(3000):
-        for datagram in first.wrap(b"%d" % number, 0):
+        for datagram in first.wrap(b"%d" % number, 0, 0.0):
             receive(far, datagram)
     assert far.expected == 3000
-    again = SealedFlow.open(client, ADDRESSES, Plan.xor(2))
+    again = SealedFlow.open(client, ADDRESSES, fixed(Plan.xor(2)))
     got = []
     for number in range(100):
-        for datagram in again.wrap(b"%d" % number, 0):
+        for datagram in again.wrap(b"%d" % number, 0, 0.0):
             got += receive(far, datagram)
     assert got == [b"%d" % number for number in range(100)]
     assert far.expected == 3100
@@ -108,7 +110,7 @@ def test_the_very_first_block_is_protected() -> None:
     one, other = flows(Plan.xor(4))
     got = []
     for number in range(4):
-        for datagram in one.wrap(b"%d" % number, 0):
+        for datagram in one.wrap(b"%d" % number, 0, 0.0):
             if number != 1:
                 got += receive(other, datagram)
     assert sorted(got) == [b"0", b"1", b"2", b"3"]
@@ -118,13 +120,13 @@ def test_a_flow_without_repair_soon_stops_keeping_packets_and_begins_again_with_
     one, other = flows()
     for number in range(BARE):
         assert other.decoder is not None
-        receive(other, one.wrap(b"%d" % number, 0)[0])
+        receive(other, one.wrap(b"%d" % number, 0, 0.0)[0])
     assert other.decoder is None
-    assert receive(other, one.wrap(b"bare", 0)[0]) == [b"bare"]
-    one.encoder.plan = Plan.xor(2)
+    assert receive(other, one.wrap(b"bare", 0, 0.0)[0]) == [b"bare"]
+    one.protector.change(fixed(Plan.xor(2)))
     for number in range(4):
-        for datagram in one.wrap(b"again %d" % number, 0):
+        for datagram in one.wrap(b"again %d" % number, 0, 0.0):
             receive(other, datagram)
-    lost, (kept, repair) = one.wrap(b"lost", 0), one.wrap(b"kept", 0)
+    lost, (kept, repair) = one.wrap(b"lost", 0, 0.0), one.wrap(b"kept", 0, 0.0)
     assert len(lost) == 1
     assert receive(other, kept) + receive(other, repair) == [b"kept", b"lost"]

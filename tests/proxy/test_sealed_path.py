@@ -6,10 +6,11 @@ import random
 from ipaddress import ip_network
 
 import trio
-from lightspeed_protocol.fec.window import Plan, WindowEncoder
+from lightspeed_protocol.fec.window import Plan
 from lightspeed_protocol.header import FIN, HANDSHAKE, KEEPALIVE, pack_addresses
 from lightspeed_protocol.runtime.udp import open_socket
 from lightspeed_protocol.seal import SealedEnd, header_bytes
+from lightspeed_protocol.sealed_flow import SealedFlow
 from lightspeed_proxy.rate_limit import Rates
 from trio.testing import MockClock
 
@@ -38,7 +39,7 @@ async def test_without_the_key_nothing_is_forwarded(autojump_clock: MockClock) -
     async with open_world() as world:
         server, thief = world.host(), world.host()
         player = world.join(server.address)
-        [genuine] = player.flow.wrap(b"mine", 0)
+        [genuine] = player.flow.wrap(b"mine", 0, 0.0)
         player.host.send(genuine, world.address)
         assert len(await server.heard()) == 1
         for _ in range(2000):
@@ -86,7 +87,7 @@ async def test_a_late_packet_is_delivered_but_does_not_say_where_the_client_is(
         server, elsewhere = world.host(), world.host()
         player = world.join(server.address)
         world.play_sealed(player, b"first")
-        [held] = player.flow.wrap(b"held back", 0)
+        [held] = player.flow.wrap(b"held back", 0, 0.0)
         world.play_sealed(player, b"newer")
         assert len(await server.heard()) == 2
         elsewhere.send(held, world.address)
@@ -203,10 +204,10 @@ async def test_an_invites_own_limit_is_a_sessions_own(autojump_clock: MockClock)
 async def test_lost_packets_are_repaired_both_ways(autojump_clock: MockClock) -> None:
     async with open_world() as world:
         server = world.host()
-        player = world.join(server.address, encoder=WindowEncoder(Plan.xor(2)))
+        player = world.join(server.address, plan=Plan.xor(2))
         world.play_sealed(player, b"one")
         world.play_sealed(player, b"two")  # its repair packet wakes the node's decoder
-        lost, kept = player.flow.wrap(b"lost", 0), player.flow.wrap(b"kept", 0)
+        lost, kept = player.flow.wrap(b"lost", 0, 0.0), player.flow.wrap(b"kept", 0, 0.0)
         assert (len(lost), len(kept)) == (1, 2)
         for datagram in kept:
             player.host.send(datagram, world.address)
@@ -230,11 +231,11 @@ async def test_resume_keeps_flows_and_ports_and_refuses_the_old_key(
         player = world.join(server.address)
         world.play_sealed(player, b"before")
         [(_, exit_address)] = await server.heard()
-        [late] = player.flow.wrap(b"old key", 0)
+        [late] = player.flow.wrap(b"old key", 0, 0.0)
         world.relay.renew(player.session, b"N" * 16, "127.0.0.1")
         player.host.send(late, world.address)
-        player.end = player.flow.end = SealedEnd.client(7, b"N" * 16)
-        player.flow.encoder = WindowEncoder(None)  # a client started anew
+        player.end = SealedEnd.client(7, b"N" * 16)
+        player.flow = SealedFlow.open(player.end, player.flow.addresses)  # a client started anew
         world.play_sealed(player, b"after")
         assert await server.heard() == [(b"after", exit_address)]
         server.send(b"state", exit_address)

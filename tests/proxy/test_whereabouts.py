@@ -32,7 +32,7 @@ async def test_a_victim_gets_no_more_bytes_than_came_in_its_name(
         for _ in range(300):  # a long and honest history
             world.play_sealed(player, bytes(100))
         [*_, (_, exit_address)] = await server.heard()
-        [aimed] = player.flow.wrap(b"aimed at somebody", 0)
+        [aimed] = player.flow.wrap(b"aimed at somebody", 0, 0.0)
         victim.send(aimed, world.address)
         got: list[bytes] = []
         for _ in range(50):

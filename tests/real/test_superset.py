@@ -19,6 +19,8 @@ from lightspeed_client.lab.tally import Tally, take_tally
 from lightspeed_client.lab.weather import Weather
 from lightspeed_client.lab.world import World, WorldSettings, open_sites, open_world
 
+from tests.support.repair import xor
+
 SECONDS = 6.0
 PPS = 128.0  # twice a game's rate, for as many losses in half the time
 LINK = Weather(loss=0.05, delay_s=0.02, jitter_s=0.01)
@@ -55,7 +57,7 @@ async def test_repair_delivers_a_strict_superset_without_duplicates_or_delay(
     with trio.fail_after(60):
         async with open_sites(settings) as sites:
             plain, _ = await a_match(settings, sites)
-            protected, protected_world = await a_match(attrs.evolve(settings, fec_k=4), sites)
+            protected, protected_world = await a_match(attrs.evolve(settings, fec=xor(4)), sites)
     way: Literal["up", "down"]
     for way in ("up", "down"):
         without, with_fec = getattr(plain, way), getattr(protected, way)

@@ -12,12 +12,13 @@ from lightspeed_client.control_link import exchange
 from lightspeed_client.session import Grant, read_grant, register_message
 from lightspeed_protocol.control import Disconnect
 from lightspeed_protocol.errors import WireError
-from lightspeed_protocol.fec.window import WindowEncoder
 from lightspeed_protocol.header import KEEPALIVE, pack_addresses
 from lightspeed_protocol.runtime.quic_client import QuicClient, any_address, open_client
 from lightspeed_protocol.runtime.udp import Address, UdpPort, open_socket
 from lightspeed_protocol.seal import SealedEnd
 from lightspeed_protocol.sealed_flow import SealedFlow
+
+from tests.support.repair import fixed
 
 from .invites import parse
 
@@ -42,8 +43,8 @@ class Guest:
         label = pack_addresses(game, server)
         flow = self._flows.get(label)
         if flow is None:
-            flow = self._flows[label] = SealedFlow(self.end, label, WindowEncoder(None))
-        for datagram in flow.wrap(payload, 0):
+            flow = self._flows[label] = SealedFlow.open(self.end, label, fixed(None))
+        for datagram in flow.wrap(payload, 0, 0.0):
             self.port.send(datagram, self.node)
 
     async def turn(self) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import attrs
 import trio
 from lightspeed_protocol.endpoint import Endpoint
-from lightspeed_protocol.fec.window import WindowEncoder
+from lightspeed_protocol.fec.window import Plan
 from lightspeed_protocol.header import Header, decode, pack_addresses
 from lightspeed_protocol.runtime.udp import open_socket
 from lightspeed_protocol.seal import SealedEnd
@@ -23,6 +23,8 @@ from lightspeed_proxy.config import Limits, ProxyConfig, Security
 from lightspeed_proxy.counters import Counters
 from lightspeed_proxy.relay import Relay, open_data_socket
 from lightspeed_proxy.sessions import Lease, Session
+
+from tests.support.repair import fixed
 
 Address = tuple[str, int]
 
@@ -85,7 +87,7 @@ class SealedPlayer:
 
     def open(self, datagram: bytes) -> list[bytes]:
         opened = self.end.open(datagram, trio.current_time())
-        return [] if opened.flags & 7 else self.flow.receive(opened)
+        return [] if opened.flags & 7 else self.flow.receive(opened, 0.0)
 
     async def payloads(self) -> list[bytes]:
         """What the game gets of everything that has arrived."""
@@ -125,7 +127,7 @@ class World:
         server: Address,
         *,
         session_id: int = 7,
-        encoder: WindowEncoder | None = None,
+        plan: Plan | None = None,
         heir_to: Session | None = None,
         **lease: Any,
     ) -> SealedPlayer:
@@ -137,11 +139,11 @@ class World:
         session = self.relay.grant(granted, trio.current_time(), heir_to=heir_to)
         end = SealedEnd.client(session_id, key)
         game = ("::1" if ":" in server[0] else "127.0.0.1", 50_000 + session_id)
-        flow = SealedFlow(end, pack_addresses(game, server), encoder or WindowEncoder(None))
+        flow = SealedFlow.open(end, pack_addresses(game, server), fixed(plan))
         return SealedPlayer(host, session, end, flow)
 
     def play_sealed(self, player: SealedPlayer, payload: bytes) -> tuple[bytes, ...]:
-        datagrams = player.flow.wrap(payload, 0)
+        datagrams = player.flow.wrap(payload, 0, 0.0)
         for datagram in datagrams:
             player.host.send(datagram, self.address)
         return datagrams

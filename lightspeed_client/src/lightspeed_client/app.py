@@ -20,7 +20,7 @@ from typing import Final
 
 import attrs
 import trio
-from attrs.validators import ge, in_, le, optional
+from attrs.validators import ge, le
 from lightspeed_protocol.errors import Refused
 from lightspeed_protocol.header import HEADER_BYTES
 from lightspeed_protocol.keepalive import Prober
@@ -29,6 +29,7 @@ from lightspeed_protocol.runtime.udp import UdpPort, open_socket
 from .address import NODE_PORT, Address, only_ipv4, parse_address, write_address
 from .control import ControlSession
 from .control_link import Connect, connect
+from .fec_choice import OFF, FecChoice
 from .flows import MAX_FLOWS, FlowTable
 from .gauges import Gauges
 from .lookups import Lookup
@@ -66,13 +67,13 @@ class RedirectSettings:
     """`server` and `node` are (host, port) or "host:port"; hosts may be names.
 
     A `KnownNode` is one from the node book: its tunnel is sealed, and only it carries IPv6
-    servers. `local_port` 0 takes a free one. `fec_k` None sends no repair packets.
+    servers. `local_port` 0 takes a free one. Through an open node `fec` is off or XOR.
     """
 
     server: Address = attrs.field(converter=_server)
     node: Address | KnownNode = attrs.field(converter=_node)
     local_port: int = attrs.field(default=0, validator=[ge(0), le(65535)])
-    fec_k: int | None = attrs.field(default=None, validator=optional(in_(range(2, 17))))
+    fec: FecChoice = OFF
     keepalive_s: float = attrs.field(default=0.25, validator=[ge(0.05), le(5.0)])
     idle_s: float = attrs.field(default=300.0, validator=ge(5.0))
     max_flows: int = attrs.field(default=MAX_FLOWS, validator=ge(1))
@@ -81,6 +82,8 @@ class RedirectSettings:
     def __attrs_post_init__(self) -> None:
         if not isinstance(self.node, KnownNode) and ":" in self.server[0]:
             raise ValueError(only_ipv4(self.server[0]))
+        if not isinstance(self.node, KnownNode):
+            _ = self.fec.k  # or it says what is wrong
 
     @property
     def node_name(self) -> str:
@@ -106,9 +109,7 @@ async def open_redirect(
     sealed = isinstance(settings.node, KnownNode)
     with ExitStack() as sockets:
         listeners = open_listeners(settings.local_port, bind, sockets)
-        table = FlowTable(
-            fec_k=settings.fec_k, idle_s=settings.idle_s, max_flows=settings.max_flows
-        )
+        table = FlowTable(fec=settings.fec, idle_s=settings.idle_s, max_flows=settings.max_flows)
         prober = Prober(settings.keepalive_s, now)
         gauges = Gauges(table, prober, now, KEEPALIVE_BYTES if sealed else HEADER_BYTES)
         pulse = Pulse(prober, gauges.node, settings.keepalive_s, settings.watched)
@@ -176,7 +177,7 @@ def make_sealed(
             granted.session_id,
             granted.key,
             data,
-            repair=granted.repair,
+            schemes=granted.schemes,
             largest_bytes=granted.largest_bytes,
             ipv6_inside=granted.ipv6_inside,
         )
@@ -185,6 +186,7 @@ def make_sealed(
         node=node,
         connect=connect,
         keeper=keeper,
+        fec=table.fec,
         on_grant=grant,
         on_rekey=lambda key: tunnel.rekey(key),
         on_farewell=lambda: tunnel.node_left(),

@@ -5,22 +5,23 @@ from __future__ import annotations
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias, TypedDict, TypeVar, Unpack
 
 import click
 
 from .address import NODE_PORT, Address, only_ipv4, parse_address
 from .echo import say
-from .fec_choice import parse_fec
+from .fec_choice import BUDGET_MS, OFF, TARGET_PERCENT, FecChoice, parse_caps, parse_fec
 
 if TYPE_CHECKING:
-    from .config import ClientConfig
+    from .config import ClientConfig, Tunnel
     from .games import Game, Games
     from .modes.checks import Check
     from .nodes import KnownNode
 
 # An open node, or invited ones of which the nearest is to be found.
 Way: TypeAlias = "Address | list[KnownNode]"
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 
 class HostPort(click.ParamType[Address]):
@@ -42,19 +43,22 @@ class HostPort(click.ParamType[Address]):
             self.fail(str(exc), param, ctx)
 
 
-class Fec(click.ParamType[str]):
-    """off or xor:K, checked and left as written."""
+class Checked(click.ParamType[str]):
+    """A text that `check` raises `ValueError` for, or that is left as written."""
 
-    name = "off|xor:K"
+    def __init__(self, name: str, check: Callable[[str], object]) -> None:
+        self.name = name
+        self._check = check
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         try:
-            parse_fec(value)
+            self._check(value)
         except ValueError as exc:
             self.fail(str(exc), param, ctx)
         return str(value)
 
 
+FEC: Final = Checked("off|auto|xor:K", parse_fec)
 SERVER: Final = HostPort()
 NODE: Final = HostPort(NODE_PORT)
 
@@ -184,6 +188,71 @@ node_option = click.option(
     help="The node to go through, by its name in `lightspeed nodes`; left out: the only one"
     " there, else the nearest.",
 )
+fec_option = click.option(
+    "--fec",
+    type=FEC,
+    help="Loss repair: off; auto, as much as the loss needs; xor:K, one repair packet per K game"
+    " packets (2-16); window:N:W, one per N over the newest W. Two of them with a comma: what the"
+    " game sends, what the server sends.",
+)
+budget_option = click.option(
+    "--fec-budget-ms",
+    type=click.IntRange(*BUDGET_MS),
+    help="Milliseconds within which a rebuilt packet is still of use to the game.",
+)
+cap_option = click.option(
+    "--fec-cap",
+    type=Checked("KBIT|RATIO", parse_caps),
+    help="The most that a conversation may cost each way with its repair: kbit/s such as 200, a"
+    " multiple of the game's own such as 1.5x, or both as 1.5x,200.",
+)
+target_option = click.option(
+    "--fec-target",
+    type=click.FloatRange(*TARGET_PERCENT),
+    help="Percent of packets that may be missing or late with auto.",
+)
+
+
+def fec_options(command: Decorated) -> Decorated:
+    """--fec and what belongs to it; they come as the arguments of `pick_fec`."""
+    for option in (target_option, cap_option, budget_option, fec_option):
+        command = option(command)
+    return command
+
+
+class RepairWords(TypedDict):
+    """What was typed."""
+
+    fec: str | None
+    fec_budget_ms: int | None
+    fec_cap: str | None
+    fec_target: float | None
+
+
+def pick_fec(way: Way, tunnel: Tunnel, **typed: Unpack[RepairWords]) -> FecChoice:
+    """What was typed, else what the settings say; through an open node auto is off unless typed.
+
+    Raises `click.UsageError` for what an open node cannot do.
+    """
+    text = typed["fec"] or tunnel.fec
+    caps = typed["fec_cap"] or tunnel.fec_cap
+    target = typed["fec_target"] or tunnel.fec_target
+    choice = parse_fec(
+        text,
+        budget_ms=typed["fec_budget_ms"] or tunnel.fec_budget_ms,
+        target=target / 100,
+        caps=parse_caps(caps) if caps else None,
+    )
+    if isinstance(way, tuple):
+        try:
+            _ = choice.k
+        except ValueError as exc:
+            if typed["fec"] is not None:
+                raise click.UsageError(f"--fec: {exc}") from None
+            return OFF
+    return choice
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import sys
-from typing import NoReturn
+from typing import NoReturn, Unpack
 
 import click
 
 from .address import Address, parse_address
 from .cli_options import (
-    Fec,
+    RepairWords,
     Way,
+    fec_options,
     find_game,
     node_option,
+    pick_fec,
     pick_server,
     pick_way,
     proxy_option,
@@ -23,11 +25,8 @@ from .cli_options import (
     settle_aloud,
 )
 from .config import ClientConfig
-from .fec_choice import parse_fec
+from .fec_choice import FecChoice
 
-fec_option = click.option(
-    "--fec", type=Fec(), help="Loss repair: off, or one repair packet per K (2-16)."
-)
 stream_option = click.option(
     "--json", "as_json", is_flag=True, help="One JSON object a second, a final one last."
 )
@@ -43,17 +42,18 @@ stream_option = click.option(
     help="Where the game is to connect on this machine. 0 or none: the server's port number"
     " if it is free here, else any.",
 )
-@fec_option
+@fec_options
 @stream_option
 @click.pass_context
 def redirect(
     ctx: click.Context,
+    /,
     server: Address | None,
     node_name: str | None,
     proxy: Address | None,
     local_port: int | None,
-    fec: str | None,
     as_json: bool,
+    **repair: Unpack[RepairWords],
 ) -> None:
     """Carry a game that you point at this machine.
 
@@ -65,6 +65,7 @@ def redirect(
     way = pick_way(ctx, node_name, proxy, config.node.address)
     where = pick_server(ctx, server, config.redirect.server, way)
     wanted = config.redirect.local_port if local_port is None else local_port
+    fec = pick_fec(way, config.tunnel, **repair)
     carry(config, way, where, pick_local_port(wanted, where[1]), fec, as_json=as_json)
 
 
@@ -77,17 +78,18 @@ def redirect(
 )
 @node_option
 @proxy_option
-@fec_option
+@fec_options
 @stream_option
 @click.pass_context
 def play(
     ctx: click.Context,
+    /,
     game_word: str,
     server: str | None,
     node_name: str | None,
     proxy: Address | None,
-    fec: str | None,
     as_json: bool,
+    **repair: Unpack[RepairWords],
 ) -> None:
     """Play a game from the list of `lightspeed games` through a node.
 
@@ -109,6 +111,7 @@ def play(
         raise click.UsageError(f"--server: {exc}", ctx) from None
     way = pick_way(ctx, node_name, proxy, config.node.address)
     where = pick_server(ctx, given, config.redirect.server, way)
+    fec = pick_fec(way, config.tunnel, **repair)
     click.echo(f"{game.name}, anti-cheat: {known.note(game, 'redirect')}", err=True)
     port = pick_local_port(0, game.local_port)
     carry(config, way, where, port, fec, as_json=as_json, point=game.point)
@@ -119,7 +122,7 @@ def carry(
     way: Way,
     server: Address,
     local_port: int,
-    fec: str | None,
+    fec: FecChoice,
     *,
     as_json: bool,
     point: str = "",
@@ -145,7 +148,7 @@ def carry(
             server=server,
             node=await settle_aloud(way),
             local_port=local_port,
-            fec_k=parse_fec(fec or config.tunnel.fec),
+            fec=fec,
             keepalive_s=config.tunnel.keepalive_ms / 1000,
             idle_s=config.tunnel.idle_timeout_s,
             watched=True,

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 import click
 
 from .address import Address
 from .cli_options import (
     NODE,
-    Fec,
+    RepairWords,
+    fec_options,
     find_game,
     json_option,
     node_option,
+    pick_fec,
     pick_server,
     pick_way,
     proxy_option,
@@ -25,7 +27,6 @@ from .cli_options import (
     settle_aloud,
 )
 from .echo import say
-from .fec_choice import parse_fec
 
 if TYPE_CHECKING:
     from .modes.checks import Check
@@ -84,18 +85,19 @@ def probe(
 @server_option
 @node_option
 @proxy_option
-@click.option("--fec", type=Fec(), default="off", show_default=True, help="off or xor:K.")
+@fec_options
 @click.option("--game", "game_word", help="Ask in this game's way only (see `lightspeed games`).")
 @json_option
 @click.pass_context
 def test(
     ctx: click.Context,
+    /,
     server: Address | None,
     node_name: str | None,
     proxy: Address | None,
-    fec: str,
     game_word: str | None,
     as_json: bool,
+    **repair: Unpack[RepairWords],
 ) -> None:
     """Try one tunnel end to end, against what answers at the server."""
     from .app import RedirectSettings
@@ -109,10 +111,11 @@ def test(
         wanted = None if query == "none" else query  # no known protocol: any answer will do
     way = pick_way(ctx, node_name, proxy, config.node.address)
     where = pick_server(ctx, server, config.redirect.server, way)
+    fec = pick_fec(way, config.tunnel, **repair)
 
     async def try_it(tell: Callable[[Check], object]) -> list[Check]:
         node = await settle_aloud(way)
-        settings = RedirectSettings(server=where, node=node, fec_k=parse_fec(fec))
+        settings = RedirectSettings(server=where, node=node, fec=fec)
         return await run_test(settings, kinds, tell, wanted=wanted)
 
     run_checks(try_it, as_json=as_json)

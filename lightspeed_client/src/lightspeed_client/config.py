@@ -16,7 +16,7 @@ from lightspeed_protocol.runtime.config import load
 from tomlkit.items import Table
 
 from .address import NODE_PORT, parse_address
-from .fec_choice import parse_fec
+from .fec_choice import BUDGET_MS, TARGET_PERCENT, parse_caps, parse_fec
 from .paths import replace_file
 
 
@@ -34,6 +34,11 @@ def _fec(_: object, __: attrs.Attribute[str], value: str) -> None:
     parse_fec(value)
 
 
+def _caps_or_empty(_: object, __: attrs.Attribute[str], value: str) -> None:
+    if value:
+        parse_caps(value)
+
+
 @attrs.frozen(kw_only=True)
 class Node:
     address: str = attrs.field(default="", validator=_node_or_empty)
@@ -41,7 +46,12 @@ class Node:
 
 @attrs.frozen(kw_only=True)
 class Tunnel:
-    fec: str = attrs.field(default="off", validator=_fec)
+    fec: str = attrs.field(default="auto", validator=_fec)
+    fec_budget_ms: int = attrs.field(default=50, validator=[ge(BUDGET_MS[0]), le(BUDGET_MS[1])])
+    fec_cap: str = attrs.field(default="", validator=_caps_or_empty)
+    fec_target: float = attrs.field(
+        default=0.1, validator=[ge(TARGET_PERCENT[0]), le(TARGET_PERCENT[1])]
+    )
     keepalive_ms: int = attrs.field(default=250, validator=[ge(50), le(5000)])
     idle_timeout_s: int = attrs.field(default=300, validator=[ge(5), le(86400)])
 
@@ -75,9 +85,17 @@ DEFAULT_TEXT: Final = """\
 address = ""
 
 [tunnel]
-# Loss repair: "off", or "xor:K": one repair packet for every K game packets, K from 2 to 16.
-# xor:4 costs about 25 % more packets and rebuilds any one lost packet in five.
-fec = "off"
+# Loss repair: "auto" adds as many repair packets as the reported loss needs, none on a good line.
+# "off"; "xor:K": always one for every K game packets, K from 2 to 16. Through an open node, which
+# reports nothing, "auto" is "off". Two of them with a comma: what the game sends, what it is sent.
+fec = "auto"
+# Milliseconds within which a rebuilt packet is still of use to the game.
+fec_budget_ms = 50
+# The most a conversation may cost each way, repair included: "200" kbit/s, "1.5x" the game's own
+# packets, or both, "1.5x,200". Empty: twice its own packets with "auto".
+fec_cap = ""
+# Percent of packets that may be missing or late with "auto".
+fec_target = 0.1
 # Milliseconds between round-trip measurements while a game is played.
 keepalive_ms = 250
 # A local game socket that has sent nothing for this many seconds is closed.
@@ -126,12 +144,14 @@ def set_value(path: Path, key: str, text: str) -> None:
     defaults = known_keys()
     if key not in defaults:
         raise ValueError(f"unknown key {key!r}; known: {', '.join(defaults)}")
-    value: int | str = text
-    if isinstance(defaults[key], int):
+    value: int | float | str = text
+    kind = type(defaults[key])
+    if kind is not str:
         try:
-            value = int(text)
+            value = int(text) if kind is int else float(text)
         except ValueError:
-            raise ValueError(f"{key} wants a whole number, got {text!r}") from None
+            number = "a whole number" if kind is int else "a number"
+            raise ValueError(f"{key} wants {number}, got {text!r}") from None
     section, _, name = key.partition(".")
     current = read(path)
     try:

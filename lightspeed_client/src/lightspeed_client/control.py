@@ -29,6 +29,7 @@ from lightspeed_protocol.runtime.supervise import Backoff
 from . import __version__
 from .address import Address, resolve
 from .control_link import ANSWER_S, CONNECT_S, Connect, ControlClient, exchange, find_data, ping
+from .fec_choice import OFF, FecChoice
 from .figures import ControlState
 from .nodes import KnownNode
 from .resume import Keeper
@@ -58,6 +59,7 @@ class ControlSession:
     node: KnownNode
     connect: Connect
     keeper: Keeper
+    fec: FecChoice = OFF
     on_grant: Callable[[Grant, Address], object]
     on_rekey: Callable[[bytes], object]
     on_farewell: Callable[[], object]  # the node says that it leaves
@@ -184,7 +186,9 @@ class ControlSession:
             else RENEW_S
         )
         self._renew_at = now + self._renew_pause_s
-        ask = register_message(token=self.node.token, resume=self._secret, client=__version__)
+        ask = register_message(
+            token=self.node.token, resume=self._secret, client=__version__, fec=self.fec
+        )
         answer = await exchange(client, ask, timeout_s=timeout_s)
         grant = read_grant(answer, name=self.node.name, host=address[0])
         self._secret = grant.resume  # also where its data address is of no use: no second session

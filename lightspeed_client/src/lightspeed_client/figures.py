@@ -20,8 +20,10 @@ class Figures:
     """One moment of a session. Counts and `overhead` are since the start, the rest is recent.
 
     `loss` is the share of keepalives that got no answer: there and back. `loss_down` comes
-    from gaps in the node's numbering, before repair; `loss_up` is what remains of `loss` and
-    so an estimate. `residual_down` is the share of game packets lost after repair.
+    from gaps in the node's numbering, before repair; `loss_up` from the node's reports, or where
+    it sends none (`loss_up_estimated`) what remains of `loss`. `residual_down` and `residual_up`
+    are the shares of game packets lost after repair. `repair_up` and `repair_down` say in a line
+    what is done against loss each way, and why. `repaired` and what follows it are of the way down.
     While the node is silent (`no-answer`) every share and round trip but the best is None.
     `overhead` is (bytes put into the tunnel: headers, repair packets and keepalives included,
     minus the game's payload bytes sent) / (the game's payload bytes sent); UDP payloads, this
@@ -38,8 +40,16 @@ class Figures:
     loss: float | None
     loss_down: float | None
     loss_up: float | None
+    loss_up_estimated: bool
     residual_down: float | None
+    residual_up: float | None
     repaired: int
+    repaired_late: int  # after the budget
+    repair_sent: int
+    repair_received: int
+    repair_wasted: int
+    repair_given_up: int
+    delayed: int  # game packets held back by repair: 0
     sent: int
     received: int
     overhead: float | None
@@ -51,15 +61,15 @@ class Figures:
     received_per_s: float | None
     bytes_out_per_s: float | None
     bytes_in_per_s: float | None
+    repair_up: str | None = None
+    repair_down: str | None = None
     notice: str | None = None  # what the player should know or do now
     control: ControlState | None = None  # None: a node without an invite
     session: str | None = None  # granted by the node; as `lightspeed-proxy sessions` shows it
 
     def to_json(self) -> dict[str, Any]:
         """For `json.dumps`; rounded so that a line stays readable."""
-        record = {name: _rounded(value) for name, value in attrs.asdict(self).items()}
-        record["loss_up_estimated"] = True
-        return record
+        return {name: _rounded(value) for name, value in attrs.asdict(self).items()}
 
 
 @attrs.frozen(kw_only=True)
@@ -85,6 +95,14 @@ class Totals:
     loss: float | None
     loss_down: float | None
     residual_down: float | None
+    loss_up: float | None = None  # as the node reported
+    residual_up: float | None = None
+    repaired_late: int = 0
+    repair_received: int = 0
+    repair_wasted: int = 0
+    repair_given_up: int = 0
+    repair_capped: int = 0
+    delayed: int = 0
     rtt_min_ms: float | None
     rtt_median_ms: float | None
     rtt_p95_ms: float | None

@@ -13,6 +13,8 @@ from typing import Final, Protocol
 import attrs
 from lightspeed_protocol.header import Address
 
+from .fec_choice import OFF, FecChoice
+
 MAX_FLOWS: Final = 64  # local game sockets at once: a game uses one to three
 GIVES_WAY_S: Final = 10.0  # a game in play is never silent for so long
 LARGEST_TUNNEL_BYTES: Final = 2048  # of one tunnel packet, as nodes read them
@@ -37,6 +39,16 @@ class Tally:
     arrived_down: int = 0  # of those: came
     wanted_down: int = 0  # game packets the node sent towards us
     duplicates: int = 0
+    repair_received: int = 0
+    repaired_late: int = 0  # of `repaired`: after the budget
+    repair_wasted: int = 0  # repair packets that told nothing new
+    repair_given_up: int = 0  # repair packets of which too much was missing
+    repair_capped: int = 0  # repair packets not sent, because of a cap
+    delayed: int = 0  # game packets not handed over the moment they came
+    reported_up: int = 0  # game packets whose fate the node has told
+    lost_up: int = 0  # of those: did not come by themselves in time
+    repaired_up: int = 0  # of those lost: rebuilt there
+    late_up: int = 0  # of those rebuilt: after the budget
 
     def __add__(self, other: Tally) -> Tally:
         return Tally(*(a + b for a, b in zip(_values(self), _values(other), strict=True)))
@@ -78,7 +90,7 @@ class FlowTable:
     `shared` is what a tunnel counts for all flows together.
     """
 
-    fec_k: int | None = None
+    fec: FecChoice = OFF
     idle_s: float = 300.0
     max_flows: int = MAX_FLOWS
     shared: Callable[[], Tally] = nothing_shared

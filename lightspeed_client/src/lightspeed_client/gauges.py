@@ -12,7 +12,6 @@ import attrs
 from lightspeed_protocol.header import HEADER_BYTES
 from lightspeed_protocol.keepalive import Prober
 
-from .fec_choice import write_fec
 from .figures import ControlState, Figures, Totals
 from .flows import FlowTable, Tally
 from .node_state import CARRYING_S, NodeState
@@ -53,6 +52,25 @@ def down_losses(recent: Tally) -> tuple[float | None, float | None]:
     before = share(recent.expected_down - recent.arrived_down, recent.expected_down)
     after = share(recent.wanted_down - recent.received, recent.wanted_down)
     return before, after
+
+
+def up_losses(recent: Tally) -> tuple[float | None, float | None]:
+    """(before repair, lost or late after it), each 0..1, None where the node has told nothing."""
+    before = share(recent.lost_up, recent.reported_up)
+    left = recent.lost_up - recent.repaired_up + recent.late_up
+    return before, share(left, recent.reported_up)
+
+
+def describe_down(recent: Tally) -> str | None:
+    """What the node does against loss, as it looks from here; None when nothing came."""
+    before, after = down_losses(recent)
+    if before is None or after is None or not recent.received:
+        return None
+    lost = f"{100 * before:.1f} % lost, {100 * after:.1f} % left"
+    if not recent.repair_received:
+        return f"no repair: {lost}"
+    sources = max(recent.wanted_down, 1)
+    return f"{recent.repair_received / sources:.2f} repairs per packet: {lost}"
 
 
 def up_loss(round_trip: float | None, down: float | None) -> float | None:
@@ -112,25 +130,39 @@ class Gauges:
         *,
         strangers: int,
         notice: str | None,
+        repair_up: str | None = None,
         control: ControlState | None = None,
         session: str | None = None,
     ) -> Figures:
         tally = self.table.tally()
         recent = self.meter.since(now, tally, WINDOW_S)
-        loss = down = after = None
+        loss = down = after = up = left_up = None
+        words: str | None = None
         if not self.prober.dead:  # a dead path loses everything or nothing: that is not known
             loss = self.prober.lost_fraction
         if recent is not None and not self.prober.dead:
             down, after = down_losses(recent[1])
+            up, left_up = up_losses(recent[1])
+            words = describe_down(recent[1])
         return Figures(
             state=self.node.state(self.table.game_silent_s(now)),
             path="node",
             elapsed_s=now - self.started_at,
             loss=loss,
             loss_down=down,
-            loss_up=up_loss(loss, down),
+            loss_up=up_loss(loss, down) if up is None else up,
+            loss_up_estimated=up is None,
             residual_down=after,
+            residual_up=left_up,
             repaired=tally.repaired,
+            repaired_late=tally.repaired_late,
+            repair_sent=tally.repair_sent,
+            repair_received=tally.repair_received,
+            repair_wasted=tally.repair_wasted,
+            repair_given_up=tally.repair_given_up,
+            delayed=tally.delayed,
+            repair_up=repair_up,
+            repair_down=words,
             sent=tally.sent,
             received=tally.received,
             overhead=overhead(tally, self.prober.sent, self.keepalive_bytes),
@@ -158,12 +190,13 @@ class Gauges:
     ) -> Totals:
         tally = self.table.tally()
         down, after = down_losses(tally)
+        up, left_up = up_losses(tally)
         rtt, prober = self.prober.rtt, self.prober
         return Totals(
             seconds=now - self.started_at,
             server=server,
             node=node,
-            fec=write_fec(self.table.fec_k),
+            fec=str(self.table.fec),
             flows=self.table.opened,
             sent=tally.sent,
             received=tally.received,
@@ -179,6 +212,14 @@ class Gauges:
             loss=share(prober.lost, prober.lost + prober.answers),
             loss_down=down,
             residual_down=after,
+            loss_up=up,
+            residual_up=left_up,
+            repaired_late=tally.repaired_late,
+            repair_received=tally.repair_received,
+            repair_wasted=tally.repair_wasted,
+            repair_given_up=tally.repair_given_up,
+            repair_capped=tally.repair_capped,
+            delayed=tally.delayed,
             rtt_min_ms=milliseconds(rtt.min_s),
             rtt_median_ms=milliseconds(rtt.percentile(0.5)),
             rtt_p95_ms=milliseconds(rtt.percentile(0.95)),

@@ -170,7 +170,7 @@ class OpenTunnel:
     def open(self, game: Address, server: Address, local: Port, now: float) -> OpenCarried:
         node = self.lookup.found
         assert node is not None
-        endpoint = Endpoint.open(label(game, server), fec_k=self.table.fec_k)
+        endpoint = Endpoint.open(label(game, server), fec_k=self.table.fec.k)
         flow = OpenFlow(game, endpoint, now, self.table.drops)
         carried = OpenCarried(flow, local, self.bind(any_port(node)), self)
         self._live.add(carried)
@@ -201,6 +201,9 @@ class OpenTunnel:
             self.pulse.left(now)
 
     # -- words -------------------------------------------------------------------------
+
+    def explain(self) -> str | None:
+        return None  # nothing reports what comes of it
 
     def notice(self) -> str | None:
         if self.lookup.failure is not None:

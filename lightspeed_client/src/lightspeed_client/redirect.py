@@ -88,6 +88,7 @@ class Redirect:
             now,
             strangers=self.strangers,
             notice=self._notice(now),
+            repair_up=self.tunnel.explain(),
             control=None if control is None else control.state,
             session=None if control is None else control.session_id,
         )

@@ -11,7 +11,6 @@ from collections import Counter
 
 import attrs
 from lightspeed_protocol.errors import WireError
-from lightspeed_protocol.fec.window import Plan
 from lightspeed_protocol.header import NO_ADDRESSES, Address
 from lightspeed_protocol.seal import (
     SEALED6_BYTES,
@@ -21,6 +20,7 @@ from lightspeed_protocol.seal import (
 )
 from lightspeed_protocol.sealed_flow import SealedFlow
 
+from .fec_choice import RepairTerms
 from .flows import NOTHING, Tally
 
 
@@ -47,18 +47,20 @@ class SealedGame:
         drops: Counter[str],
         *,
         end: SealedEnd,
-        fec_k: int | None,
+        terms: RepairTerms,
         largest_bytes: int,
     ) -> SealedGame:
-        flow = SealedFlow.open(end, label, plan(fec_k))
+        flow = SealedFlow.open(end, label, terms.up, log=terms.log())
         return cls(game, label, now, drops, flow, room(label, largest_bytes))
 
-    def renew(self, end: SealedEnd, fec_k: int | None, largest_bytes: int) -> None:
-        """Go on under the keys of another registration."""
+    def renew(self, end: SealedEnd, terms: RepairTerms, largest_bytes: int) -> None:
+        """Go on under the keys of another registration; what is known of the path still holds."""
         if self._late is not None:
             self._before += _tally(self._late)
-        self._late = self._flow
-        self._flow = SealedFlow.open(end, self.label, plan(fec_k))
+        self._late = late = self._flow
+        self._flow = SealedFlow(end, self.label, late.protector, terms.log())
+        self._flow.protector.change(terms.up)
+        late.log = None
         self._room = room(self.label, largest_bytes)
 
     def from_game(self, payload: bytes, now: float, timestamp_us: int) -> tuple[bytes, ...]:
@@ -70,9 +72,9 @@ class SealedGame:
         if len(payload) > self._room:
             self.drops["oversize-from-game"] += 1
             return ()
-        return self._flow.wrap(payload, timestamp_us)
+        return self._flow.wrap(payload, timestamp_us, now)
 
-    def from_node(self, opened: Opened, *, late: bool = False) -> list[bytes]:
+    def from_node(self, opened: Opened, now: float, *, late: bool = False) -> list[bytes]:
         """Payloads for the game, out of an authentic packet of this conversation.
 
         `late`: it was sealed under the keys before these.
@@ -80,11 +82,23 @@ class SealedGame:
         flow = self._late if late and self._late is not None else self._flow
         flow.bytes_in += header_bytes(self.label) + len(opened.payload)
         try:
-            return flow.receive(opened)
+            return flow.receive(opened, now)
         except WireError as exc:
             self.drops[exc.reason] += 1
             self.duplicates += exc.reason == "duplicate"
             return []
+
+    def next_deadline(self) -> float:
+        """When `poll` has something; infinity while it has not."""
+        return self._flow.next_deadline()
+
+    def poll(self, now: float) -> list[bytes]:
+        """Datagrams for the node that are due without a packet from the game."""
+        return self._flow.poll(now)
+
+    def explain(self) -> str:
+        """How what the game sends is protected, and why, in one line."""
+        return self._flow.protector.explain()
 
     def tally(self) -> Tally:
         total = self._before + _tally(self._flow) + Tally(duplicates=self.duplicates)
@@ -92,6 +106,7 @@ class SealedGame:
 
 
 def _tally(flow: SealedFlow) -> Tally:
+    outcome, heard = flow.outcome(), flow.heard
     return Tally(
         sent=flow.sent_source,
         received=flow.received,
@@ -102,12 +117,17 @@ def _tally(flow: SealedFlow) -> Tally:
         tunnel_bytes_out=flow.bytes_out,
         tunnel_bytes_in=flow.bytes_in,
         wanted_down=flow.expected,
+        repair_received=0 if flow.decoder is None else flow.decoder.repairs,
+        repaired_late=outcome.late,
+        repair_wasted=outcome.wasted,
+        repair_given_up=outcome.unrecoverable,
+        repair_capped=outcome.refused,
+        delayed=outcome.delayed,
+        reported_up=heard.received + heard.lost,
+        lost_up=heard.lost,
+        repaired_up=heard.repaired,
+        late_up=heard.late,
     )
-
-
-def plan(fec_k: int | None) -> Plan | None:
-    """XOR over K packets is the window code with K's window and no field."""
-    return None if fec_k is None else Plan.xor(fec_k)
 
 
 def room(label: bytes, largest_bytes: int) -> int:

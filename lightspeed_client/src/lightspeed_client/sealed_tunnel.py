@@ -22,6 +22,7 @@ from typing import Final, Protocol
 
 import attrs
 import trio
+from lightspeed_protocol.deadlines import Deadlines
 from lightspeed_protocol.errors import WireError
 from lightspeed_protocol.header import (
     FIN,
@@ -31,11 +32,18 @@ from lightspeed_protocol.header import (
     microseconds,
     swap_addresses,
 )
-from lightspeed_protocol.keepalive import PathDead, SendProbe
+from lightspeed_protocol.keepalive import (
+    PROBE_BYTES,
+    PathDead,
+    SendProbe,
+    decode_probe,
+    encode_probe,
+)
 from lightspeed_protocol.runtime.udp import Port
 from lightspeed_protocol.seal import REPAIR, SEALED6_BYTES, SEALED_BYTES, Opened
 
 from .address import Address, write_address
+from .fec_choice import NO_REPAIR, RepairTerms
 from .figures import ControlState
 from .flows import LARGEST_TUNNEL_BYTES, FlowTable
 from .labels import free_label
@@ -47,8 +55,7 @@ from .words import why_no_answer
 
 log = logging.getLogger(__name__)
 
-NUMBER_BYTES: Final = 2  # of a probe, a keepalive's payload
-KEEPALIVE_BYTES: Final = SEALED_BYTES + NUMBER_BYTES
+KEEPALIVE_BYTES: Final = SEALED_BYTES + PROBE_BYTES
 FIN_WAIT_S: Final = 0.3
 HANDSHAKE_S: Final = 0.1  # between answers to a HANDSHAKE; a node asks again after a loss
 PROOF_BYTES: Final = 8  # of the keepalive that proves an address; no probe has as many
@@ -84,6 +91,7 @@ class SealedCarried:
 
     def send(self, datagram: bytes) -> bool:
         tunnel = self.tunnel
+        tunnel.hasten(self)
         return (
             tunnel.port is not None
             and tunnel.node is not None
@@ -112,9 +120,11 @@ class SealedTunnel:
     ipv6_inside: bool = True
     session: SealedSession = attrs.field(factory=SealedSession)
     proven: trio.Event = attrs.field(factory=trio.Event)  # `node` has answered; new for each
-    _fec_k: int | None = None
+    _terms: RepairTerms = NO_REPAIR
     _header_bytes: int = SEALED_BYTES  # of the games' packets
     _carried: dict[bytes, SealedCarried] = attrs.field(factory=dict)  # by the answers' label
+    _due: Deadlines[SealedCarried] = attrs.field(factory=Deadlines)  # what needs no game packet
+    _timer: trio.CancelScope = attrs.field(factory=trio.CancelScope)  # sleeps until then
     _handshake_at: float | None = None
     _proof: bytes = b""
     _proof_at: float = math.inf  # when it is sent again
@@ -148,13 +158,13 @@ class SealedTunnel:
         key: bytes,
         node: Address,
         *,
-        repair: bool = True,
+        schemes: frozenset[int] = frozenset(),
         largest_bytes: int | None = None,
         ipv6_inside: bool = True,
     ) -> None:
         """A registration was granted: its keys hold from now on, numbers begin at 0.
 
-        `repair`: the node takes loss repair. Raises `OSError` when no socket can be had.
+        `schemes`: of loss repair, that the node takes. Raises `OSError` when no socket can be had.
         """
         if self.port is None or self.node is None or (":" in node[0]) != (":" in self.node[0]):
             self._replace_port(node)
@@ -162,11 +172,11 @@ class SealedTunnel:
             self.node, self.proven = node, trio.Event()
             self._proof, self._proof_pause_s = os.urandom(PROOF_BYTES), PROOF_S
         end = self.session.renew(session_id, key, trio.current_time())
-        self._fec_k = self.table.fec_k if repair else None
+        self._terms = self.table.fec.agreed(schemes)
         self.largest_bytes = min(largest_bytes or LARGEST_TUNNEL_BYTES, LARGEST_TUNNEL_BYTES)
         self.ipv6_inside = ipv6_inside
         for carried in self._carried.values():
-            carried.flow.renew(end, self._fec_k, self.largest_bytes)
+            carried.flow.renew(end, self._terms, self.largest_bytes)
         if not self._begun.is_set():
             self.pulse.begin(trio.current_time())
             self._begun.set()
@@ -189,6 +199,7 @@ class SealedTunnel:
             await self._begun.wait()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._run_probes)
+                nursery.start_soon(self._run_due)
                 await self._hear()
         finally:
             if self.port is not None:
@@ -233,9 +244,10 @@ class SealedTunnel:
             self.table.drops["no-flow"] += 1  # closed here; the node has not heard yet
             return True
         flow, local = carried.flow, carried.local
-        for payload in flow.from_node(opened, late=late):
+        for payload in flow.from_node(opened, now, late=late):
             if not local.send(payload, flow.game):
                 self.table.drops["not-delivered"] += 1
+        self.hasten(carried)
         return True
 
     def _take_control(self, opened: Opened, now: float) -> bool:
@@ -251,8 +263,9 @@ class SealedTunnel:
             return False
         if flags & KEEPALIVE:
             # never answered: only the client asks, or two ends would keep each other busy
-            if len(opened.payload) == NUMBER_BYTES:
-                self.pulse.answered(int.from_bytes(opened.payload, "big"), now)
+            if len(opened.payload) == PROBE_BYTES:
+                self.pulse.answered(decode_probe(opened.payload)[0], now)
+                self._tell_round_trip()
             elif opened.payload == self._proof:
                 self.proven.set()
         elif flags & HANDSHAKE and (
@@ -283,10 +296,32 @@ class SealedTunnel:
             due = self.pulse.prober.next_deadline()
             await trio.sleep_until(due if self.proven.is_set() else min(due, self._proof_at))
 
+    async def _run_due(self) -> None:
+        """Reports, and repairs of packets that no later one follows. Never ends."""
+        while True:
+            with trio.CancelScope(deadline=self._due.next_deadline()) as self._timer:
+                await trio.sleep_forever()
+            now = trio.current_time()
+            for carried in self._due.due(now):
+                for datagram in carried.flow.poll(now):
+                    carried.send(datagram)
+
+    def hasten(self, carried: SealedCarried) -> None:
+        """Something has been sent or has come: it may be due earlier than was known."""
+        due = carried.flow.next_deadline()
+        if due < math.inf and self._due.hasten(carried, due):
+            self._timer.deadline = min(self._timer.deadline, due)
+
     # -- sending -----------------------------------------------------------------------
 
+    def _tell_round_trip(self) -> None:
+        round_trip_s, end = self.pulse.prober.rtt.smoothed_s, self.session.end
+        if end is not None and round_trip_s is not None:
+            end.round_trip_s = round_trip_s
+
     def _probe(self, number: int) -> None:
-        if self._send_control(KEEPALIVE, number.to_bytes(NUMBER_BYTES, "big")):
+        payload = encode_probe(number, self.pulse.prober.rtt.smoothed_s)
+        if self._send_control(KEEPALIVE, payload):
             self._unsent = 0
         else:
             self._unsent += 1
@@ -343,7 +378,7 @@ class SealedTunnel:
             now,
             self.table.drops,
             end=end,
-            fec_k=self._fec_k,
+            terms=self._terms,
             largest_bytes=self.largest_bytes,
         )
         carried = self._carried[swap_addresses(label)] = SealedCarried(flow, local, self)
@@ -352,6 +387,7 @@ class SealedTunnel:
     def drop(self, carried: SealedCarried) -> None:
         """This conversation has ended; the session goes on."""
         label = carried.flow.label
+        self._due.drop(carried)
         if self._carried.pop(swap_addresses(label), None) is not None:
             self._send_control(FIN, label=label)
 
@@ -368,6 +404,12 @@ class SealedTunnel:
             self._send_control(FIN)
 
     # -- words -------------------------------------------------------------------------
+
+    def explain(self) -> str | None:
+        flows = [carried.flow for carried in self._carried.values()]
+        if not flows:
+            return None
+        return max(flows, key=lambda flow: flow.last_game_at).explain()
 
     def notice(self) -> str | None:
         control = self.control

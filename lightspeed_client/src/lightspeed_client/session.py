@@ -30,11 +30,12 @@ from lightspeed_protocol.extensions import (
 )
 
 from .address import NODE_PORT, Address, write_address
+from .fec_choice import OFF, FecChoice, reports_s
 from .words import printable
 
 PROTOCOL_VERSION: Final = 1
 SEALED: Final = 8  # stands for header versions 8 and 9
-OUR_FEC: Final = (FecScheme.WINDOW_XOR, FecScheme.WINDOW_GF256)
+OUR_FEC: Final = (FecScheme.WINDOW_XOR, FecScheme.WINDOW_GF256, FecScheme.RECEIVER_REPORTS)
 NO_REGION: Final = "unknown"  # what a node says that was told none
 BROADCAST: Final = IPv4Address("255.255.255.255")
 LEAST_DATAGRAM: Final = 576  # of a node's limit that is to be believed
@@ -90,7 +91,7 @@ class Grant:
     node_id: str
     region: str  # empty: not known
     data: Address
-    repair: bool  # the node takes XOR over a window
+    schemes: frozenset[int]  # of loss repair, that the node takes
     largest_bytes: int | None  # of one tunnel packet
     visible: str | None  # the address game servers see
     ipv6_inside: bool
@@ -98,7 +99,9 @@ class Grant:
     resumed: bool
 
 
-def register_message(*, token: bytes | None, resume: bytes | None, client: str) -> Register:
+def register_message(
+    *, token: bytes | None, resume: bytes | None, client: str, fec: FecChoice = OFF
+) -> Register:
     """What the client asks for: a sealed session, the old one if `resume` still holds."""
     asked = RegisterExtensions(
         credential=token,
@@ -107,6 +110,8 @@ def register_message(*, token: bytes | None, resume: bytes | None, client: str) 
         resume=resume,
         client=client,
         features=(Feature.NODE_STREAM,),
+        protection=fec.down,
+        reports_ms=round(1000 * reports_s(fec.up)),
     )
     return Register(PROTOCOL_VERSION, 0, encode_register(asked))
 
@@ -135,7 +140,7 @@ def read_grant(answer: ControlMessage, *, name: str, host: str) -> Grant:
             told.data_host or host,
             NODE_PORT if told.data_port is None else told.data_port,
         ),
-        repair=FecScheme.WINDOW_XOR in told.fec,
+        schemes=frozenset(told.fec),
         largest_bytes=None if limits is None else max(limits.largest_datagram, LEAST_DATAGRAM),
         visible=told.visible,
         ipv6_inside=Capability.IPV6_INSIDE in told.capabilities,

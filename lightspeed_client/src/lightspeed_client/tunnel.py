@@ -80,6 +80,10 @@ class Tunnel(Protocol):
         """Whether the node's name has not led to an address."""
         ...
 
+    def explain(self) -> str | None:
+        """How the game played last is protected on its way up, and why; None if unknown."""
+        ...
+
     def notice(self) -> str | None:
         """What the player should know or do about the way to the node."""
         ...

@@ -16,6 +16,7 @@ from .cookie import RetryCookies
 from .errors import WireError
 from .fec.asking import Ask
 from .fec.header import FEC_BYTES
+from .fec.protection import Protection
 from .invite import Invite
 from .seal import VERSION_SEALED, VERSION_SEALED6, SealedEnd, direction_keys
 
@@ -129,6 +130,8 @@ def _extensions_encode(vector: Vector) -> Fields:
     for name in ("credential", "resume", "key"):
         if fields.get(name) is not None:
             fields[name] = bytes.fromhex(fields[name])
+    if fields.get("protection") is not None:
+        fields["protection"] = Protection.decode(bytes.fromhex(fields["protection"]))
     if fields.get("limits") is not None:
         fields["limits"] = extensions.Limits(**fields["limits"])
     match vector["of"]:
@@ -150,9 +153,17 @@ def _extensions_decode(vector: Vector) -> Fields:
         "refusal": extensions.decode_refusal,
     }[vector["of"]]
     try:
-        return {"fields": plain(decode(bytes.fromhex(vector["hex"])))}
+        ext = decode(bytes.fromhex(vector["hex"]))
     except WireError as error:
         return error_fields(error)
+    fields = plain(ext)
+    if isinstance(ext, extensions.RegisterExtensions):  # what came later is named where it is said
+        if ext.reports_ms is None:
+            del fields["reports_ms"]
+        del fields["protection"]
+        if ext.protection is not None:
+            fields["protection"] = ext.protection.encode().hex()
+    return {"fields": fields}
 
 
 # --- invite.*, retry.token

@@ -36,6 +36,18 @@ class Deadlines(Generic[K]):
         if at < self._queued.get(key, math.inf):
             self._push(key, at)
 
+    def hasten(self, key: K, at: float) -> bool:
+        """Have it due at `at`, or at what was set for it if that is earlier. True if it is news
+        to the heap, which then may be due earlier as a whole.
+        """
+        if at >= self._at.get(key, math.inf):
+            return False
+        self._at[key] = at
+        if at >= self._queued.get(key, math.inf):
+            return False
+        self._push(key, at)
+        return True
+
     def drop(self, key: K) -> None:
         self._at.pop(key, None)
         self._queued.pop(key, None)

@@ -18,6 +18,8 @@ import attrs
 from . import tlv
 from .control_messages import KEY_BYTES
 from .errors import WireError
+from .fec import protection
+from .fec.protection import Protection
 
 TOKEN_BYTES: Final = 32
 RESUME_BYTES: Final = 16
@@ -31,6 +33,8 @@ _OFFERED_FEC: Final = 0x03
 _RESUME: Final = 0x04
 _CLIENT: Final = 0x05
 _FEATURES: Final = 0x06
+_PROTECTION: Final = 0x07
+_REPORTS: Final = 0x08
 
 _VERSION: Final = 0x01
 _KEY: Final = 0x02
@@ -48,6 +52,7 @@ _TEXT: Final = 0x02
 _PORT: Final = struct.Struct("!H")
 _LIMIT_FIELDS: Final = struct.Struct("!IIH")
 _SECONDS: Final = struct.Struct("!I")
+_MS: Final = struct.Struct("!H")
 
 # Smallest and largest value, in bytes; the two visible addresses are checked where they are read.
 _REGISTER_SIZES: Final = {
@@ -57,6 +62,8 @@ _REGISTER_SIZES: Final = {
     _RESUME: (RESUME_BYTES, RESUME_BYTES),
     _CLIENT: (1, MOST_CLIENT_BYTES),
     _FEATURES: (0, 8),
+    _PROTECTION: (protection.BYTES, protection.BYTES),
+    _REPORTS: (_MS.size, _MS.size),
 }
 _ACK_SIZES: Final = {
     _VERSION: (1, 1),
@@ -114,7 +121,11 @@ class RefusalCode(IntEnum):
 
 @attrs.frozen(kw_only=True)
 class RegisterExtensions:
-    """What a client adds to Register. `versions`: header versions, most wanted first."""
+    """What a client adds to Register. `versions`: header versions, most wanted first.
+
+    `protection` is how it wants to be sent to, `reports_ms` how often it wants to be told what
+    comes of its own packets: 0 never, None as often as the node likes.
+    """
 
     credential: bytes | None = attrs.field(default=None, repr=False)
     versions: tuple[int, ...] = ()
@@ -122,6 +133,8 @@ class RegisterExtensions:
     resume: bytes | None = attrs.field(default=None, repr=False)
     client: str = ""
     features: tuple[int, ...] = ()
+    protection: Protection | None = None
+    reports_ms: int | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -178,12 +191,17 @@ def encode_register(ext: RegisterExtensions) -> bytes:
         fields[_CLIENT] = ext.client.encode()
     if ext.features:
         fields[_FEATURES] = bytes(ext.features)
+    if ext.protection is not None:
+        fields[_PROTECTION] = ext.protection.encode()
+    if ext.reports_ms is not None:
+        fields[_REPORTS] = ext.reports_ms.to_bytes(_MS.size, "big")
     return _encode(fields, _REGISTER_SIZES)
 
 
 def decode_register(data: bytes) -> RegisterExtensions:
     """Read the TLVs. Raises `WireError` "short", "tlv" or "utf8"."""
     fields = _decode(data, _REGISTER_SIZES)
+    wanted, reports = fields.get(_PROTECTION), fields.get(_REPORTS)
     return RegisterExtensions(
         credential=fields.get(_CREDENTIAL),
         versions=tuple(fields.get(_VERSIONS, b"")),
@@ -191,6 +209,8 @@ def decode_register(data: bytes) -> RegisterExtensions:
         resume=fields.get(_RESUME),
         client=_text(fields.get(_CLIENT, b"")),
         features=tuple(fields.get(_FEATURES, b"")),
+        protection=None if wanted is None else Protection.decode(wanted),
+        reports_ms=None if reports is None else int.from_bytes(reports, "big"),
     )
 
 

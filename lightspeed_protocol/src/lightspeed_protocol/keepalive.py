@@ -7,6 +7,7 @@ Source: PROTOCOL.md, "Keepalive". Times are seconds on the caller's clock.
 from __future__ import annotations
 
 import math
+import struct
 from collections import deque
 from typing import Final
 
@@ -20,6 +21,24 @@ TIMEOUT_S: Final = 2.0  # a probe unanswered this long is lost
 WINDOW_S: Final = 15.0  # loss is the share of probes lost in this much of the past
 DEAD_AFTER_S: Final = 3.0  # of silence, or `PATIENCE` intervals where that is more
 PATIENCE: Final = 3
+
+# A sealed KEEPALIVE's payload: the probe's number, and the round trip that its sender has
+# measured, in units of 100 us, 0 if none yet. So both ends know it.
+_PROBE: Final = struct.Struct("!HH")
+PROBE_BYTES: Final = _PROBE.size
+_TICK_S: Final = 1e-4
+
+
+def encode_probe(number: int, round_trip_s: float | None) -> bytes:
+    """The 4 bytes. A round trip over 6.5 s says 6.5 s."""
+    ticks = 0 if round_trip_s is None else min(max(round(round_trip_s / _TICK_S), 1), 0xFFFF)
+    return _PROBE.pack(number, ticks)
+
+
+def decode_probe(payload: bytes) -> tuple[int, float | None]:
+    """Number and round trip in seconds, of `PROBE_BYTES` bytes."""
+    number, ticks = _PROBE.unpack(payload)
+    return number, ticks * _TICK_S if ticks else None
 
 
 @attrs.frozen

@@ -46,6 +46,7 @@ SESSION6: Final = slice(48, 52)
 WINDOW: Final = 1024  # packet numbers remembered
 PREVIOUS_S: Final = 30.0  # for which a replaced key is still good
 NO_FEC: Final = bytes(4)
+ROUND_TRIP_S: Final = 0.1  # until one has been measured
 
 _ID: Final = struct.Struct("!I")
 _SEEN_ALL: Final = (1 << WINDOW) - 1
@@ -267,6 +268,7 @@ class SealedEnd:
     sealer: Sealer
     opener: Opener
     _node: bool
+    round_trip_s: float = ROUND_TRIP_S  # between the two ends, as far as it is known
     offered: bytes | None = None  # at a node: the session key the client has not used yet
 
     @classmethod

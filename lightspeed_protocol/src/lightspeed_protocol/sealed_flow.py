@@ -1,7 +1,8 @@
 """One end of one flow inside a sealed session: numbers game packets, adds and uses repair.
 
 The session's `SealedEnd` seals and opens; this knows what a flow's packets mean. Nothing here
-waits: a source packet leaves at once and is delivered at once, repair only adds.
+waits: a source packet leaves at once and is delivered at once, repair only adds. What has to leave
+without a game packet (a report, a repair before silence) is for `poll`.
 Source: PROTOCOL.md, "Sealed header"; FEC scheme (RFC 6363, 8680 terms) in `fec.window`.
 """
 
@@ -12,8 +13,11 @@ from typing import Final, Self
 import attrs
 
 from .errors import WireError
-from .fec.window import Plan, WindowDecoder, WindowEncoder
-from .header import NO_ADDRESSES
+from .fec.protection import UNPROTECTED, Protection
+from .fec.protector import Protector
+from .fec.report import ReceptionLog, Report, ReportSums
+from .fec.window import WindowDecoder
+from .header import NO_ADDRESSES, microseconds
 from .seal import (
     REPAIR,
     SEALED6_BYTES,
@@ -27,7 +31,32 @@ from .sequence import JUMP, distance
 
 BARE: Final = 64  # source packets without a repair: then none is expected
 
-_SOURCE: Final = 0  # kind of an FEC field, its top two bits
+_SOURCE: Final = 0  # kind of an FEC field, its top two bits; a repair has a flag as well
+_REPORT: Final = 2
+
+
+@attrs.frozen
+class Outcome:
+    """What became of repair at this end since the flow began; two of them subtract."""
+
+    late: int = 0  # packets rebuilt after the budget
+    lost: int = 0  # packets that did not come in time by themselves
+    unrepaired: int = 0  # of those, never rebuilt
+    wasted: int = 0  # repairs that told nothing new
+    unrecoverable: int = 0  # repairs given up
+    refused: int = 0  # repairs that the caps held back
+    delayed: int = 0  # source packets not delivered the moment they came
+
+    def __sub__(self, other: Outcome) -> Outcome:
+        mine, its = attrs.astuple(self), attrs.astuple(other)
+        return Outcome(*(a - b for a, b in zip(mine, its, strict=True)))
+
+    def __add__(self, other: Outcome) -> Outcome:
+        mine, its = attrs.astuple(self), attrs.astuple(other)
+        return Outcome(*(a + b for a, b in zip(mine, its, strict=True)))
+
+
+NO_OUTCOME: Final = Outcome()
 
 
 def _from_start() -> WindowDecoder:
@@ -39,19 +68,26 @@ class SealedFlow:
     """`addresses` are bytes 8- of the headers this end sends: 12, or 36 for IPv6.
 
     Byte counts are UDP payloads: `bytes_out` whole datagrams, `payload_bytes_out` the game's.
+    With a `log` the peer is told what comes of what it sends.
     """
 
     end: SealedEnd
     addresses: bytes
-    encoder: WindowEncoder
+    protector: Protector
+    log: ReceptionLog | None = None
     decoder: WindowDecoder | None = attrs.field(factory=_from_start)  # None: none is needed
     sent_source: int = 0
     sent_repair: int = 0
+    sent_reports: int = 0
     bytes_out: int = 0
     payload_bytes_out: int = 0
+    repair_bytes_out: int = 0  # reports included
     bytes_in: int = 0
     payload_bytes_in: int = 0
     received: int = 0  # source packets that came or were recovered
+    delayed: int = 0
+    told: ReportSums = attrs.field(factory=ReportSums)  # to the peer: what came here
+    heard: ReportSums = attrs.field(factory=ReportSums)  # from the peer: what came there
     header_bytes: int = attrs.field(init=False)
     _first: int = attrs.field(init=False)
     _expected_before: int = 0  # before the peer's last restart
@@ -59,16 +95,24 @@ class SealedFlow:
     _highest: int = -1
 
     def __attrs_post_init__(self) -> None:
-        short = len(self.addresses) == len(NO_ADDRESSES)
-        self._first = (VERSION_SEALED if short else VERSION_SEALED6) << 4
-        self.header_bytes = SEALED_BYTES if short else SEALED6_BYTES
+        self._first = (VERSION_SEALED if _is_short(self.addresses) else VERSION_SEALED6) << 4
+        self.header_bytes = header_size(self.addresses)
 
     @classmethod
-    def open(cls, end: SealedEnd, addresses: bytes, plan: Plan | None = None) -> Self:
+    def open(
+        cls,
+        end: SealedEnd,
+        addresses: bytes,
+        protection: Protection = UNPROTECTED,
+        *,
+        log: ReceptionLog | None = None,
+    ) -> Self:
         """A new flow. It counts on from the session's packet number, so that a peer which still
         knows an earlier flow of these addresses takes none of its packets for old ones.
         """
-        return cls(end, addresses, WindowEncoder(plan, first_ssn=end.sealer.number & 0xFFFF))
+        first_ssn = end.sealer.number & 0xFFFF
+        protector = Protector(protection, header_size(addresses), first_ssn=first_ssn)
+        return cls(end, addresses, protector, log)
 
     @property
     def expected(self) -> int:
@@ -79,56 +123,127 @@ class SealedFlow:
     def recovered(self) -> int:
         return 0 if self.decoder is None else self.decoder.recovered
 
-    def wrap(self, payload: bytes, timestamp_us: int) -> tuple[bytes, ...]:
+    def outcome(self) -> Outcome:
+        """What the packet path does not count one by one."""
+        told, decoder = self.told, self.decoder
+        return Outcome(
+            late=told.late,
+            lost=told.lost,
+            unrepaired=told.lost - told.repaired,
+            wasted=0 if decoder is None else decoder.wasted,
+            unrecoverable=0 if decoder is None else decoder.unrecoverable,
+            refused=self.protector.refused,
+            delayed=self.delayed,
+        )
+
+    # -- sending -----------------------------------------------------------------------
+
+    def wrap(self, payload: bytes, timestamp_us: int, now: float) -> tuple[bytes, ...]:
         """The datagrams to send now: the source packet, then perhaps repair packets."""
-        seal, first, addresses = self.end.sealer.seal, self._first, self.addresses
-        fec_field, repairs = self.encoder.protect(payload)
-        source = seal(first, timestamp_us, addresses, fec_field, payload)
+        fec_field, repairs = self.protector.protect(payload, now)
+        source = self.end.sealer.seal(self._first, timestamp_us, self.addresses, fec_field, payload)
         self.sent_source += 1
         self.payload_bytes_out += len(payload)
         self.bytes_out += len(source)
         if not repairs:
             return (source,)
-        datagrams = [source]
-        for fec_field, body in repairs:
-            datagrams.append(seal(first | REPAIR, timestamp_us, addresses, fec_field, body))
-            self.sent_repair += 1
-            self.bytes_out += len(datagrams[-1])
-        return tuple(datagrams)
+        return (source, *(self._repair(*repair, timestamp_us) for repair in repairs))
 
-    def receive(self, opened: Opened) -> list[bytes]:
+    def next_deadline(self) -> float:
+        """When `poll` has something; infinity while it has not."""
+        due = self.protector.next_deadline()
+        log = self.log
+        return due if log is None else min(due, log.next_deadline())
+
+    def poll(self, now: float) -> list[bytes]:
+        """Datagrams that are due without a game packet."""
+        datagrams: list[bytes] = []
+        repair = self.protector.poll(now)
+        if repair is not None:
+            datagrams.append(self._repair(*repair, microseconds(now)))
+        report = None if self.log is None else self.log.poll(now)
+        if report is not None:
+            datagrams.append(self._report(report, microseconds(now)))
+        return datagrams
+
+    def _repair(self, fec_field: bytes, body: bytes, timestamp_us: int) -> bytes:
+        datagram = self.end.sealer.seal(
+            self._first | REPAIR, timestamp_us, self.addresses, fec_field, body
+        )
+        self.sent_repair += 1
+        self.bytes_out += len(datagram)
+        self.repair_bytes_out += len(datagram)
+        return datagram
+
+    def _report(self, report: Report, timestamp_us: int) -> bytes:
+        self.told.add(report)
+        datagram = self.end.sealer.seal(self._first, timestamp_us, self.addresses, *report.encode())
+        self.sent_reports += 1
+        self.bytes_out += len(datagram)
+        self.repair_bytes_out += len(datagram)
+        return datagram
+
+    # -- receiving ---------------------------------------------------------------------
+
+    def receive(self, opened: Opened, now: float) -> list[bytes]:
         """The payloads to deliver now: the one that came, then what it helped to recover.
 
         Raises `WireError`: "empty", "duplicate" (recovered before), "fec-field".
         """
-        return self.take(opened.flags, opened.fec_field, opened.payload)
+        return self.take(opened.flags, opened.fec_field, opened.payload, now)
 
-    def take(self, flags: int, fec_field: bytes, payload: bytes) -> list[bytes]:
+    def take(self, flags: int, fec_field: bytes, payload: bytes, now: float) -> list[bytes]:
         """As `receive`, for a packet that is not one object."""
-        decoder = self.decoder
         if flags & REPAIR:
-            if decoder is None:
-                decoder = self.decoder = WindowDecoder()
-            delivered = decoder.repair(fec_field, payload)
-            self._note(fec_field[2] << 8 | fec_field[3])
+            delivered = self._take_repair(fec_field, payload, now)
+        elif (kind := fec_field[0] >> 6) == _SOURCE:
+            delivered = self._take_source(fec_field[2] << 8 | fec_field[3], payload, now)
+        elif kind == _REPORT:
+            report = Report.decode(fec_field, payload)
+            self.heard.add(report)
+            self.protector.report(report, now, self.end.round_trip_s)
+            return []
         else:
-            if fec_field[0] >> 6 != _SOURCE:
-                raise WireError("fec-field")
-            if not payload:
-                raise WireError("empty")
-            ssn = fec_field[2] << 8 | fec_field[3]
-            self._note(ssn)
-            if decoder is None:
-                delivered = [payload]
-            else:
-                delivered = decoder.source(ssn, payload)
-                if not delivered:
-                    raise WireError("duplicate")
-                if not decoder.repairs and decoder.sources >= BARE:
-                    self.decoder = None  # until the first repair packet
+            raise WireError("fec-field")
         self.received += len(delivered)
         self.payload_bytes_in += sum(map(len, delivered))
         return delivered
+
+    def _take_source(self, ssn: int, payload: bytes, now: float) -> list[bytes]:
+        if not payload:
+            raise WireError("empty")
+        self._note(ssn)
+        decoder, log = self.decoder, self.log
+        if decoder is None:
+            if log is not None:
+                log.came(ssn, now)
+            return [payload]
+        delivered = decoder.source(ssn, payload)
+        if not delivered:
+            raise WireError("duplicate")
+        if delivered[0] is not payload:
+            self.delayed += 1
+        if log is not None:
+            log.came(ssn, now)
+            if len(delivered) > 1:
+                self._log_rebuilt(decoder, log, now)
+        if not decoder.repairs and decoder.sources >= BARE:
+            self.decoder = None  # until the first repair packet
+        return delivered
+
+    def _take_repair(self, fec_field: bytes, body: bytes, now: float) -> list[bytes]:
+        decoder = self.decoder
+        if decoder is None:
+            decoder = self.decoder = WindowDecoder()
+        delivered = decoder.repair(fec_field, body)
+        self._note(fec_field[2] << 8 | fec_field[3])
+        if delivered and self.log is not None:
+            self._log_rebuilt(decoder, self.log, now)
+        return delivered
+
+    def _log_rebuilt(self, decoder: WindowDecoder, log: ReceptionLog, now: float) -> None:
+        for ssn in decoder.rebuilt:
+            log.recovered(ssn & 0xFFFF, now)
 
     def _note(self, ssn: int) -> None:
         """How far the peer has counted; a repair packet vouches for what it covers."""
@@ -143,3 +258,12 @@ class SealedFlow:
         at = self._highest + ahead
         self._highest = max(self._highest, at)
         self._lowest = min(self._lowest, at)
+
+
+def header_size(addresses: bytes) -> int:
+    """Bytes of the header in front of packets of these addresses."""
+    return SEALED_BYTES if _is_short(addresses) else SEALED6_BYTES
+
+
+def _is_short(addresses: bytes) -> bool:
+    return len(addresses) == len(NO_ADDRESSES)

@@ -34,7 +34,6 @@ from lightspeed_protocol.extensions import (
     RESUME_BYTES,
     AckExtensions,
     Capability,
-    FecScheme,
     Limits,
     RefusalCode,
     RegisterExtensions,
@@ -58,10 +57,10 @@ from .refusals import (
     RegistrationCounters,
     refusal,
 )
+from .repair_terms import RepairTerms, accepted
 from .sessions import Lease, Session
 
 LEGACY: Final = (1, 2)  # header versions that cannot be sealed
-SCHEMES: Final = frozenset({FecScheme.WINDOW_XOR, FecScheme.WINDOW_GF256})
 LARGEST_DATAGRAM: Final = 2048  # runtime.udp LARGEST_BYTES
 
 WRONG_PER_S: Final = 10  # tokens from one host
@@ -195,6 +194,8 @@ class Admission:
         self.counters.results["granted" if old is None else "resumed"] += 1
         connection.member = member
         member.connection, member.client, member.host = connection, ext.client, host
+        if member.sealed:
+            member.session.agree(RepairTerms.agree(ext, self.config.limits.max_repair))
         ack = RegisterAck(
             member.lease.session_id,
             member.lease.token,
@@ -409,14 +410,13 @@ class Admission:
             bytes_per_s=min(bytes_per_s, 0xFFFF_FFFF),
             largest_datagram=LARGEST_DATAGRAM,
         )
-        fec = tuple(dict.fromkeys(scheme for scheme in ext.fec if scheme in SCHEMES))
         return encode_ack(
             AckExtensions(
                 version=version,
                 key=key,
                 data_port=self.told.data_port,
                 data_host=self.told.data_host,
-                fec=fec if version == VERSION_SEALED else (),
+                fec=accepted(ext.fec) if version == VERSION_SEALED else (),
                 limits=limits,
                 visible=self.told.visible,
                 capabilities=self.told.capabilities,

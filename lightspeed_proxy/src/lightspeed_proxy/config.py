@@ -279,6 +279,12 @@ class Limits:
         "Devices that may use one invite at once, unless the invite says another number.",
         and_(ge(1), le(10_000)),
     )
+    max_repair: float = setting(
+        2.0,
+        "Bytes sent to a player, repair included, per byte of game packets: the most that loss"
+        " repair may cost here. 1.0 turns it off towards players.",
+        and_(ge(1.0), le(100.0)),
+    )
     idle_timeout_s: float = setting(
         300.0,
         "Seconds without a packet after which a session or a conversation is forgotten.",

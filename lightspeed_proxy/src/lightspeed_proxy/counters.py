@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 import attrs
+from lightspeed_protocol.sealed_flow import Outcome
 
 DROP_REASONS: Final = (
     "closed",  # version 1 or 2, and this node has neither --dev nor `legacy`
@@ -62,11 +63,32 @@ class Counters:
     fec_repair: int = 0
     fec_recovered: int = 0
     fec_repair_sent: int = 0
+    fec_reports: int = 0  # from players: what came of the packets sent to them
+    fec_reports_sent: int = 0
+    fec_bytes: int = 0  # of repairs and reports received; tunnel packets whole, as `bytes_up`
+    fec_bytes_sent: int = 0
+    fec_recovered_late: int = 0  # of `fec_recovered`, after the budget
+    fec_lost: int = 0  # source packets that did not come by themselves in time
+    fec_unrepaired: int = 0  # of those, never rebuilt
+    fec_wasted: int = 0  # repairs received that told nothing new
+    fec_unrecoverable: int = 0  # repairs received, and given up: too much was missing
+    fec_capped: int = 0  # repairs not sent, because of a cap on bytes
+    fec_delayed: int = 0  # source packets not delivered the moment they came
     bans: int = 0
     roams: int = 0  # a session's packets now come from another address
     batches: int = 0  # wake-ups of the uplink loop
     icmp_errors: int = 0  # the kernel reported an unreachable peer
     drops: dict[str, int] = attrs.field(factory=lambda: dict.fromkeys(DROP_REASONS, 0))
+
+    def settle(self, outcome: Outcome) -> None:
+        """Count what a flow's repair has come to since it was counted last."""
+        self.fec_recovered_late += outcome.late
+        self.fec_lost += outcome.lost
+        self.fec_unrepaired += outcome.unrepaired
+        self.fec_wasted += outcome.wasted
+        self.fec_unrecoverable += outcome.unrecoverable
+        self.fec_capped += outcome.refused
+        self.fec_delayed += outcome.delayed
 
     @property
     def packets_relayed(self) -> int:

@@ -17,6 +17,7 @@ from typing import Final
 import attrs
 from lightspeed_protocol.endpoint import Endpoint
 from lightspeed_protocol.errors import WireError
+from lightspeed_protocol.fec.protection import UNPROTECTED
 from lightspeed_protocol.header import (
     FIN,
     NO_ADDRESSES,
@@ -140,7 +141,10 @@ class Flows:
             raise WireError("no-socket")
         flow = Flow(session, key, self._open_socket(destination), last_up=now)
         if session.end is not None:
-            flow.sealed = SealedFlow.open(session.end, swap_addresses(key))
+            terms = session.repair
+            flow.sealed = SealedFlow.open(
+                session.end, swap_addresses(key), terms.down or UNPROTECTED, log=terms.log()
+            )
         else:
             first = self.rng.randrange(0x10000)
             flow.endpoint = Endpoint.open(swap_addresses(key), token=token, first=first)
@@ -156,6 +160,7 @@ class Flows:
         """Close it; its port is free for others."""
         self.ready.discard(flow.sock)
         self.sessions.remove(flow)
+        self.counters.settle(flow.settle())
         flow.sock.close()
         self.counters.flows_closed += 1
         if self._most >= CROWD and not len(self):

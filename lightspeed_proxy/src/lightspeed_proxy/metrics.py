@@ -47,6 +47,20 @@ FEC_COUNTERS = {
     "fec_repair": ("fec_repair_packets", "Repair packets received."),
     "fec_repair_sent": ("fec_repair_packets_sent", "Repair packets sent."),
     "fec_recovered": ("fec_recovered_packets", "Lost packets rebuilt from repair packets."),
+    "fec_recovered_late": ("fec_recovered_late_packets", "Of those, rebuilt after the budget."),
+    "fec_lost": ("fec_lost_packets", "Game packets that did not come in time by themselves."),
+    "fec_unrepaired": ("fec_unrepaired_packets", "Of those, never rebuilt."),
+    "fec_wasted": ("fec_wasted_packets", "Repair packets received that told nothing new."),
+    "fec_unrecoverable": (
+        "fec_unrecoverable_packets",
+        "Repair packets received and given up: too much was missing.",
+    ),
+    "fec_capped": ("fec_capped_packets", "Repair packets not sent, because of a cap on bytes."),
+    "fec_delayed": ("fec_delayed_packets", "Game packets held back by repair. Always 0."),
+    "fec_reports": ("fec_reports", "Reports from players of what came to them."),
+    "fec_reports_sent": ("fec_reports_sent", "Reports to players of what came from them."),
+    "fec_bytes": ("fec_bytes", "Bytes of repair packets and reports received."),
+    "fec_bytes_sent": ("fec_bytes_sent", "Bytes of repair packets and reports sent."),
 }
 
 

@@ -11,6 +11,7 @@ Each datagram ends in exactly one place: forwarded, answered, or counted under o
 
 from __future__ import annotations
 
+import math
 import random
 import socket
 import struct
@@ -29,10 +30,12 @@ from .counters import Counters
 from .flows import Flows
 from .legacy_path import LegacyPath
 from .rate_limit import Meter, Rates
+from .repair_sender import RepairSender
 from .sealed_path import SealedPath
 from .sessions import Lease, Session, Sessions, plain_host
 from .table import Punt, PythonFlowTable
 
+TICK_S: Final = 0.002  # at least between two looks at what flows have due by time
 SO_MEMINFO: Final = 55  # not in Python's socket module
 _MEMINFO: Final = struct.Struct("=9I")
 
@@ -53,11 +56,13 @@ class Relay:
     rng: random.Random = attrs.field(factory=random.SystemRandom)
     table: PythonFlowTable = attrs.field(init=False)
     _sessions: Sessions = attrs.field(init=False)
+    _extras: RepairSender = attrs.field(init=False)
     _up: Rates = attrs.field(init=False)
     _down: Rates = attrs.field(init=False)
     _flows: Flows = attrs.field(init=False)
     _legacy: LegacyPath = attrs.field(init=False)
     _sealed: SealedPath = attrs.field(init=False)
+    _rested_at: float = -math.inf  # before which no flow is looked at again
     _timer: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -75,7 +80,10 @@ class Relay:
             self.rng,
             self._wake,
         )
-        self.table = PythonFlowTable(self._sessions, self.counters, self.config.security)
+        self._extras = RepairSender(self._sessions, self.counters, self.config.security, self._wake)
+        self.table = PythonFlowTable(
+            self._sessions, self.counters, self.config.security, self._extras
+        )
         self._legacy = LegacyPath(self._flows, self.table, self._up, self._down)
         self._sealed = SealedPath(self._flows, self.table)
 
@@ -107,11 +115,11 @@ class Relay:
         limits = config.limits
         for rates in (self._up, self._down):
             rates.set(limits.max_pps_per_client, limits.max_bps_per_client)
-        self.table.security = config.security
+        self.table.security = self._extras.security = config.security
         self._flows.apply(config)
         self._sessions.idle_timeout_s = limits.idle_timeout_s
         self._sessions.reschedule()
-        self._timer.deadline = self._sessions.next_deadline()
+        self._timer.deadline = self._next_deadline()
 
     def permits(self, host: str, port: int) -> bool:
         """Whether this node sends anything there."""
@@ -184,14 +192,18 @@ class Relay:
         kept of the client's numbers is forgotten, for one that was.
         """
         assert session.end is not None
+        round_trip_s = session.end.round_trip_s
         session.end = SealedEnd.node(session.id, key)
+        session.end.round_trip_s = round_trip_s
         session.host, session.proof = host, None
         session.held.clear()
         if session.client is not None and plain_host(session.client[0]) != host:
             session.client = None  # it speaks first
         for flow in session.flows.values():
             if flow.sealed is not None:
-                flow.sealed.end, flow.sealed.decoder = session.end, None
+                flow.sealed.end = session.end
+                self.counters.settle(flow.settle())
+                flow.forget_received()
 
     def rekey(self, session: Session, key: bytes) -> bool:
         """Offer the client another key; False while it has not used the last one offered."""
@@ -239,12 +251,19 @@ class Relay:
 
     async def _run_timers(self) -> None:
         while True:
-            with trio.CancelScope(deadline=self._sessions.next_deadline()) as self._timer:
+            with trio.CancelScope(deadline=self._next_deadline()) as self._timer:
                 await trio.sleep_forever()
-            self._flows.expire(trio.current_time())
+            now = trio.current_time()
+            self._flows.expire(now)
+            self._extras.send_due(now)
+            self._rested_at = now + TICK_S
+
+    def _next_deadline(self) -> float:
+        due = max(self._sessions.due.next_deadline(), self._rested_at)
+        return min(due, self._sessions.next_deadline())
 
     def _wake(self) -> None:
-        self._timer.deadline = min(self._timer.deadline, self._sessions.next_deadline())
+        self._timer.deadline = min(self._timer.deadline, self._next_deadline())
 
 
 def dropped_by_kernel(sock: socket.socket) -> int:

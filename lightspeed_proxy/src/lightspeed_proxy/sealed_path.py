@@ -18,6 +18,7 @@ from lightspeed_protocol.header import (
     microseconds,
     swap_addresses,
 )
+from lightspeed_protocol.keepalive import PROBE_BYTES, decode_probe
 from lightspeed_protocol.seal import ADDRESSES6, SEALED6_BYTES, SEALED_BYTES
 
 from .abuse import DATAGRAM_OVERHEAD
@@ -64,13 +65,15 @@ class SealedPath:
             raise WireError("draining")  # an answer would say: still here
         if len(payload) > LARGEST_ECHO:
             raise WireError("oversized")
+        assert session.end is not None
+        assert session.data is not None
         flag = KEEPALIVE if flags & KEEPALIVE else HANDSHAKE
         if flag == KEEPALIVE:
             self.flows.counters.keepalives += 1
+            if len(payload) == PROBE_BYTES and (measured := decode_probe(payload)[1]):
+                session.end.round_trip_s = measured
         else:
             self.flows.counters.handshakes += 1
-        assert session.end is not None
-        assert session.data is not None
         if session.proof is not None and session.asked_at == -math.inf:
             return  # the question comes first
         answer = session.end.control(flag, microseconds(now), payload)

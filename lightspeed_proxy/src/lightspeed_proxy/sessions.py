@@ -17,13 +17,15 @@ from itertools import count
 from typing import Any, Final
 
 import attrs
+from lightspeed_protocol.deadlines import Deadlines
 from lightspeed_protocol.endpoint import Endpoint
 from lightspeed_protocol.seal import SealedEnd
-from lightspeed_protocol.sealed_flow import SealedFlow
+from lightspeed_protocol.sealed_flow import NO_OUTCOME, Outcome, SealedFlow
 from lightspeed_protocol.sequence import SequenceWindow
 
 from .abuse import Opened
 from .rate_limit import Meter, Rates
+from .repair_terms import NOTHING_SAID, RepairTerms
 
 Address = tuple[Any, ...]  # as the socket gives it: host and port, for IPv6 two fields more
 
@@ -68,6 +70,7 @@ class Session:
     opened: Opened
     lease: Lease | None = None  # None: an open node's
     end: SealedEnd | None = None  # None: versions 1 and 2
+    repair: RepairTerms = NOTHING_SAID
     token: int = -1  # that its version 1 and 2 packets must carry; -1 for any
     wrong: int = 0  # tokens in packets from its address, since it last proved itself
     host: str = ""  # of a sealed session: where somebody has proved to read what we send
@@ -102,6 +105,15 @@ class Session:
         self.credit -= size
         return True
 
+    def agree(self, terms: RepairTerms) -> None:
+        """Repair as the client wants it now, in the flows that run too."""
+        self.repair = terms
+        for flow in self.flows.values():
+            if flow.sealed is not None:
+                flow.sealed.log = terms.log()
+                if terms.down is not None:
+                    flow.sealed.protector.change(terms.down)
+
     def inherit(self, old: Session) -> None:
         """Go on with the limits that another session has used up."""
         self.up, self.down, self.opened = old.up, old.down, old.opened
@@ -119,6 +131,20 @@ class Flow:
     endpoint: Endpoint | None = None  # versions 1 and 2
     window: SequenceWindow | None = None  # of `endpoint`
     sealed: SealedFlow | None = None  # versions 8 and 9
+    _settled: Outcome = NO_OUTCOME
+
+    def settle(self) -> Outcome:
+        """What became of repair here since this was asked last."""
+        if self.sealed is None:
+            return self._settled
+        before, self._settled = self._settled, self.sealed.outcome()
+        return self._settled - before
+
+    def forget_received(self) -> None:
+        """The client counts afresh: what was kept of its packets is of no use. `settle` first."""
+        if self.sealed is not None:
+            self.sealed.decoder = None
+            self._settled = self.sealed.outcome()
 
 
 @attrs.define(eq=False)
@@ -130,6 +156,7 @@ class Sessions:
     by_id: dict[bytes, Session] = attrs.field(factory=dict)  # sealed, by the id's 4 bytes
     registered: dict[tuple[str, int], Session] = attrs.field(factory=dict)  # by host and token
     by_descriptor: dict[int, Flow] = attrs.field(factory=dict)
+    due: Deadlines[Flow] = attrs.field(factory=Deadlines)  # what flows send by themselves
     _expiries: list[tuple[float, int, Flow]] = attrs.field(factory=list)  # a heap
     _numbers: Iterator[int] = attrs.field(factory=count)
     _dead: int = 0  # entries of the heap whose flow has been removed
@@ -182,6 +209,7 @@ class Sessions:
         session = flow.session
         del session.flows[flow.key]
         del self.by_descriptor[flow.sock.fileno()]
+        self.due.drop(flow)
         if session.latest is flow:
             session.latest = None
         if not session.flows and session.end is None and session.client is not None:

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple, Protocol
 import attrs
 from lightspeed_protocol.endpoint import INDEX, K
 from lightspeed_protocol.errors import WireError
-from lightspeed_protocol.fec.window import Plan
+from lightspeed_protocol.fec.window_plan import GF256
 from lightspeed_protocol.header import (
     ADDRESSES,
     FRAGMENT,
@@ -35,9 +35,11 @@ from lightspeed_protocol.seal import (
     VERSION_SEALED6,
 )
 
-from .abuse import DATAGRAM_OVERHEAD, amplifies
+from .abuse import DATAGRAM_OVERHEAD
 from .config import Security
 from .counters import Counters
+from .repair_sender import RepairSender
+from .repair_terms import mirrored
 from .sessions import Address, Flow, Session, Sessions
 from .whereabouts import ask, follow, send_unproven
 
@@ -81,6 +83,7 @@ class PythonFlowTable:
     sessions: Sessions
     counters: Counters
     security: Security
+    extras: RepairSender
     last_traffic: float = 0.0
 
     def drain_up(self, data: socket.socket, now: float) -> list[Punt]:
@@ -239,18 +242,33 @@ class PythonFlowTable:
         flags, field = datagram[0] & 15, datagram[size - 16 : size - 12]
         recovered = sealed.recovered
         try:
-            payloads = sealed.take(flags, field, datagram[size:])
+            payloads = sealed.take(flags, field, datagram[size:], now)
         except WireError as error:
             self.counters.drops[error.reason] += 1
             return
         if flags:
-            self.counters.fec_repair += 1
-            if sealed.encoder.plan is None and not field[0] & 0x30:
-                sealed.encoder.plan = Plan.xor(field[1])  # answered as the client protects
+            counters = self.counters
+            counters.fec_repair += 1
+            counters.fec_bytes += len(datagram)
+            counters.fec_recovered += sealed.recovered - recovered
+            if flow.session.repair.down is None and not field[0] & GF256 << 4:
+                sealed.protector.change(mirrored(field[1]))
+        elif field[0]:
+            self._heard_report(flow, len(datagram))
+            return
         elif sealed.decoder is not None and sealed.decoder.repairs:
             self.counters.fec_source += 1
-        self.counters.fec_recovered += sealed.recovered - recovered
+            self.counters.fec_recovered += sealed.recovered - recovered
+        if sealed.log is not None:
+            self.extras.hasten(flow, sealed.log.next_deadline())
         self._deliver(flow, payloads, len(datagram), now)
+
+    def _heard_report(self, flow: Flow, size: int) -> None:
+        """What a client says of our packets keeps no conversation alive."""
+        flow.session.packets_up += 1
+        flow.session.bytes_up += size + DATAGRAM_OVERHEAD
+        self.counters.fec_reports += 1
+        self.counters.fec_bytes += size
 
     def drain_down(self, ready: Sequence[int], now: float) -> None:
         by_descriptor = self.sessions.by_descriptor
@@ -295,7 +313,9 @@ class PythonFlowTable:
                     continue
                 session.bytes_down = answered
                 if sealed is not None:
-                    source, *repairs = sealed.wrap(payload, timestamp_us)
+                    source, *repairs = sealed.wrap(payload, timestamp_us, now)
+                    if sealed.protector.watched:
+                        self.extras.hasten(flow, sealed.protector.next_deadline())
                 else:
                     assert endpoint is not None
                     if endpoint.encoder is None:
@@ -317,7 +337,7 @@ class PythonFlowTable:
                     session.packets_down += 1
                     total += len(source)
                 for repair in repairs:
-                    self._send_repair(session, repair, now)
+                    self.extras.send(session, repair, now)
         if packets:
             counters.packets_down += packets
             counters.bytes_down += total
@@ -333,25 +353,6 @@ class PythonFlowTable:
             self.counters.icmp_errors += 1
         else:
             self.counters.drops["unproven"] += 1
-
-    def _send_repair(self, session: Session, repair: bytes, now: float) -> None:
-        """Within the same limits; they are the game packets' first, so nothing is lost here."""
-        size = len(repair)
-        answered = session.bytes_down + size + DATAGRAM_OVERHEAD
-        if session.down.admit(size, now) is not None or amplifies(
-            answered, session.bytes_up, self.security
-        ):
-            return
-        if session.data is None or session.client is None:
-            return
-        session.bytes_down = answered
-        try:
-            session.data.sendto(repair, session.client)
-        except OSError:
-            self.counters.drops["unsent"] += 1
-        else:
-            self.counters.fec_repair_sent += 1
-            self.counters.bytes_down += size
 
     def _count_fec(self, datagram: bytes, delivered: int) -> None:
         counters = self.counters

@@ -10,7 +10,7 @@ from lightspeed_client.lab.impair import Fate, ImpairedRelay, Label, Links, open
 from lightspeed_client.lab.packets import Kind, read_quic
 from lightspeed_client.lab.weather import Blackhole, Weather
 from lightspeed_protocol.endpoint import Endpoint
-from lightspeed_protocol.fec.window import Plan, WindowEncoder
+from lightspeed_protocol.fec.window import Plan
 from lightspeed_protocol.header import (
     KEEPALIVE,
     NO_ADDRESSES,
@@ -22,6 +22,8 @@ from lightspeed_protocol.runtime.udp import Address, UdpPort
 from lightspeed_protocol.seal import SealedEnd
 from lightspeed_protocol.sealed_flow import SealedFlow
 from trio.testing import MockClock
+
+from tests.support.repair import fixed
 
 LOOPBACK = ("127.0.0.1", 0)
 
@@ -178,7 +180,7 @@ async def sealed_fates(fec_k: int | None, *, move_at: int | None) -> list[Fate]:
 
     def flows(end: SealedEnd, addresses: list[bytes]) -> list[SealedFlow]:
         plan = None if fec_k is None else Plan.xor(fec_k)
-        return [SealedFlow(end, each, WindowEncoder(plan)) for each in addresses]
+        return [SealedFlow.open(end, each, fixed(plan)) for each in addresses]
 
     ups, downs = flows(client, labels), flows(node, [swap_addresses(each) for each in labels])
     weather = Weather(loss=0.1)
@@ -191,12 +193,12 @@ async def sealed_fates(fec_k: int | None, *, move_at: int | None) -> list[Fate]:
                 port = two if move_at is not None and number >= move_at else one
                 port.send(client.control(KEEPALIVE, 1), front.address)
                 for who in (0, 1):
-                    for datagram in ups[who].wrap(b"%d %d" % (who, number), 1):
+                    for datagram in ups[who].wrap(b"%d %d" % (who, number), 1, 0.0):
                         port.send(datagram, front.address)
                 await trio.sleep(1 / 64)
                 batch = await far.receive()
                 for who in (0, 1):
-                    for datagram in downs[who].wrap(b"%d %d" % (who, number), 1):
+                    for datagram in downs[who].wrap(b"%d %d" % (who, number), 1, 0.0):
                         far.send(datagram, batch[0][1])
             await trio.sleep(1)
         return [fate for fate in relay.log if fate.kind is Kind.SOURCE]

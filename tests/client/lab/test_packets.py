@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lightspeed_client.lab.packets import Kind, read_packet, read_quic
 from lightspeed_protocol.endpoint import Endpoint
-from lightspeed_protocol.fec.window import Plan, WindowEncoder
+from lightspeed_protocol.fec.window import Plan
 from lightspeed_protocol.header import (
     FIN,
     HANDSHAKE,
@@ -16,6 +16,8 @@ from lightspeed_protocol.header import (
 )
 from lightspeed_protocol.seal import SealedEnd
 from lightspeed_protocol.sealed_flow import SealedFlow
+
+from tests.support.repair import fixed
 
 KEY = bytes(range(16))
 CONVERSATIONS = [
@@ -40,9 +42,9 @@ def test_kinds_are_read_off_what_the_open_tunnel_really_sends() -> None:
 @pytest.mark.parametrize("addresses", CONVERSATIONS)
 def test_kinds_are_read_off_what_the_sealed_tunnel_really_sends(addresses: bytes) -> None:
     end = SealedEnd.client(7, KEY)
-    flow = SealedFlow(end, addresses, WindowEncoder(Plan.xor(2), first_ssn=60_000))
-    (first,) = flow.wrap(b"one", 1)
-    second, repair = flow.wrap(b"two", 2)
+    flow = SealedFlow.open(end, addresses, fixed(Plan.xor(2)))
+    (first,) = flow.wrap(b"one", 1, 0.0)
+    second, repair = flow.wrap(b"two", 2, 0.0)
     assert read_packet(first) == (Kind.SOURCE, addresses, b"one")
     assert read_packet(second) == (Kind.SOURCE, addresses, b"two")
     assert read_packet(repair) == (Kind.REPAIR, addresses, b"")

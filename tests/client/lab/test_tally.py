@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import attrs
 import pytest
-from lightspeed_client.lab.tally import Tally, Way, fec_name, in_ms
+from lightspeed_client.lab.tally import Tally, Way, in_ms
 
 
 def way(
@@ -43,7 +43,6 @@ def test_overhead_is_what_the_tunnel_adds_to_each_game_byte() -> None:
 
 
 def test_names_and_percentiles() -> None:
-    assert (fec_name(None), fec_name(5)) == ("off", "xor:5")
     assert in_ms((), 0.5) is None
     assert in_ms((0.001, 0.002, 0.003), 0.5) == 2.0
 

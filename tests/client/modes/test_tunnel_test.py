@@ -9,6 +9,8 @@ from lightspeed_client.modes.tunnel_test import run_test, verdicts
 from lightspeed_protocol.runtime.udp import UdpPort
 from trio.testing import MockClock
 
+from tests.support.repair import xor
+
 from ..fakes import FakeNode
 
 ANSWER = Answer("quake3", "quake3", (0.03,), 5)
@@ -20,7 +22,7 @@ async def outcome(node: FakeNode, fec_k: int | None = None, *, up: bool = True) 
         async with trio.open_nursery() as nursery:
             if up:
                 nursery.start_soon(node.serve, port)
-            settings = RedirectSettings(server=server.address, node=port.address, fec_k=fec_k)
+            settings = RedirectSettings(server=server.address, node=port.address, fec=xor(fec_k))
             checks = await run_test(settings, ("quake3", "none"), told.append)
             nursery.cancel_scope.cancel("test over")
     assert checks == told

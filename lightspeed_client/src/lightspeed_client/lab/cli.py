@@ -178,7 +178,7 @@ def lab(
     settings = WorldSettings(
         up=Weather() if way == "down" else bad,
         down=Weather() if way == "up" else bad,
-        fec_k=parse_fec(fec),
+        fec=parse_fec(fec),
         players=players,
         nodes=nodes,
         pps=pps,

@@ -13,17 +13,18 @@ import attrs
 import trio
 from lightspeed_protocol.runtime.daemon import STOP_SIGNALS
 
+from ..fec_choice import OFF, parse_fec
 from ..words import count
 from .node import WorldBroken, require_distribution
 from .show import View, final_table
 from .sites import Site
-from .tally import Tally, fec_name, take_tally, watch
+from .tally import Tally, take_tally, watch
 from .verdict import Verdict, judge
 from .weather import Weather
 from .world import WorldSettings, open_sites, open_world
 
 DEMO_WEATHER = Weather(loss=0.05, delay_s=0.020, jitter_s=0.010)
-DEMO_FEC_K = 4  # the documented baseline
+DEMO_FEC = parse_fec("xor:4")  # the documented baseline
 CAST = """\
 Everything here is real and runs on this machine only:
   game    a server and a player, who talk as in a first-person shooter
@@ -83,7 +84,7 @@ class LabStory:
         nodes, bots = count(settings.nodes, "node"), count(settings.players, "bot")
         kind = "with an invite" if settings.tunnel == "sealed" else "open to anyone"
         view.say(f"starting {nodes} ({kind}), a game server and {bots}")
-        title = f"playing {self.seconds:g} s with loss repair {fec_name(settings.fec_k)}"
+        title = f"playing {self.seconds:g} s with loss repair {settings.fec}"
         tally = await run_match(settings, self.seconds, view, title, stop)
         stopped = stop.is_set() and tally.seconds < self.seconds
         lines = [*final_table(tally), *warnings_of(tally)]
@@ -117,10 +118,10 @@ class DemoStory:
         began = time.monotonic()
         async with open_sites(settings) as sites:
             view.say(f"\nnode and invite are there after {time.monotonic() - began:.1f} s")
-            for ordinal, fec_k in enumerate((None, DEMO_FEC_K), start=1):
-                settings = attrs.evolve(settings, fec_k=fec_k)
-                how = f"with loss repair {fec_name(fec_k)}" if fec_k else "without loss repair"
-                again = ", meeting the same losses again" if fec_k else ""
+            for ordinal, fec in enumerate((OFF, DEMO_FEC), start=1):
+                settings = attrs.evolve(settings, fec=fec)
+                how = f"with loss repair {fec}" if fec is not OFF else "without loss repair"
+                again = ", meeting the same losses again" if fec is not OFF else ""
                 view.say(f"\nmatch {ordinal} of 2: a new client registers with the invite")
                 title = f"match {ordinal} of 2, {how}, {self.seconds:g} s{again}"
                 seconds = self.seconds

@@ -181,11 +181,6 @@ class Live:
         return {k: round(v, 2) if isinstance(v, float) else v for k, v in record.items()}
 
 
-def fec_name(fec_k: int | None) -> str:
-    """As `--fec` takes it."""
-    return "off" if fec_k is None else f"xor:{fec_k}"
-
-
 def in_ms(samples_s: Sequence[float], share: float) -> float | None:
     """A percentile in milliseconds; None without samples."""
     return round(percentile(samples_s, share) * 1000, 2) if samples_s else None
@@ -223,7 +218,7 @@ def take_tally(world: World) -> Tally:
     own = [redirect.totals().rtt_median_ms for redirect in world.redirects]
     known = [value for value in own if value is not None]
     return Tally(
-        fec=fec_name(world.settings.fec_k),
+        fec=str(world.settings.fec),
         seconds=world.seconds(),
         up=_way(world, "up", {b.who: b.sent for b in world.bots}, inputs, world.game.corrupt),
         down=_way(
@@ -262,10 +257,10 @@ def _way(
                 dropped.add(fate.label)
                 if fate.cause is not None:
                     lost_by[fate.cause] = lost_by.get(fate.cause, 0) + 1
-        if world.settings.fec_k is not None:
-            unprotected |= find_unprotected(
-                fates, world.settings.fec_k, late_start=world.settings.tunnel == "sealed"
-            )
+        plan = getattr(world.settings.fec, direction).plan
+        if plan is not None:
+            late_start = world.settings.tunnel == "sealed"
+            unprotected |= find_unprotected(fates, plan.window, late_start=late_start)
     late = {(who, n) for who, receipts in received.items() for n in receipts.late()}
     delays: list[float] = []
     own: list[float] = []

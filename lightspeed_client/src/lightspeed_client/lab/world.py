@@ -21,6 +21,7 @@ from lightspeed_protocol.errors import Refused
 from lightspeed_protocol.runtime.udp import UdpPort
 
 from ..app import RedirectSettings, open_redirect
+from ..fec_choice import OFF, FecChoice
 from ..redirect import Redirect
 from .game import MAX_PLAYERS, TICKS_PER_S, GameServer, Player, label_of, serve_game
 from .home import NodeLimits
@@ -42,7 +43,7 @@ class WorldSettings:
 
     up: Weather = attrs.field(factory=Weather)
     down: Weather = attrs.field(factory=Weather)
-    fec_k: int | None = None
+    fec: FecChoice = OFF
     players: int = attrs.field(default=1, validator=[ge(1), le(MAX_PLAYERS)])
     nodes: int = attrs.field(default=1, validator=[ge(1), le(8)])
     pps: float = attrs.field(default=TICKS_PER_S, validator=[gt(0.0), le(2000.0)])
@@ -182,7 +183,7 @@ async def open_world(
             client = RedirectSettings(
                 server=game_port.address,
                 node=site.for_client(),
-                fec_k=settings.fec_k,
+                fec=settings.fec,
                 watched=True,
             )
             world.redirects.append(await stack.enter_async_context(_open_client(client)))

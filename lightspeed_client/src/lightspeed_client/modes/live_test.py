@@ -16,7 +16,9 @@ from lightspeed_protocol.runtime.udp import Port, UdpPort
 
 from ..address import Address
 from ..app import RedirectSettings, open_redirect
+from ..fec_choice import parse_fec
 from ..games import query
+from ..nodes import KnownNode
 from ..redirect import Redirect
 from ..words import count
 from .asking import ask
@@ -43,8 +45,11 @@ async def run_live_test(
     async with _echo_server(echo) as echo_address:
         if echo_address is not None:
             settings = attrs.evolve(settings, server=echo_address)
-        for label, fec_k in (("plain", None), ("xor:4", 4)):
-            used = attrs.evolve(settings, fec_k=fec_k, local_port=0, watched=True)
+        labels = [("plain", "off"), ("xor:4", "xor:4")]
+        if isinstance(settings.node, KnownNode):
+            labels.append(("auto", "auto"))
+        for label, fec in labels:
+            used = attrs.evolve(settings, fec=parse_fec(fec), local_port=0, watched=True)
             async with open_redirect(used) as redirect:
                 answered = await node_answers(redirect)
                 note(attrs.evolve(answered, name=f"{label}: node answers"))

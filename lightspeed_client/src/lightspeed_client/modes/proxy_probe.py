@@ -20,7 +20,14 @@ from lightspeed_protocol.header import (
     control_packet,
     microseconds,
 )
-from lightspeed_protocol.keepalive import TIMEOUT_S, Prober, SendProbe
+from lightspeed_protocol.keepalive import (
+    PROBE_BYTES,
+    TIMEOUT_S,
+    Prober,
+    SendProbe,
+    decode_probe,
+    encode_probe,
+)
 from lightspeed_protocol.runtime.udp import UdpPort
 from lightspeed_protocol.seal import SealedEnd
 
@@ -28,7 +35,6 @@ from .. import __version__
 from ..address import Address, Unresolved, resolve, write_address
 from ..control_link import Connect, ControlClient, connect, exchange, find_data, ping
 from ..nodes import KnownNode
-from ..sealed_tunnel import NUMBER_BYTES
 from ..session import read_grant, register_message
 from ..tunnel import any_port
 from ..words import why_no_answer
@@ -97,16 +103,15 @@ class SealedWay:
     invited: bool = True
 
     def ask(self, number: int, now: float) -> bytes:
-        payload = number.to_bytes(NUMBER_BYTES, "big")
-        return self.end.control(KEEPALIVE, microseconds(now), payload)
+        return self.end.control(KEEPALIVE, microseconds(now), encode_probe(number, None))
 
     def number(self, datagram: bytes, now: float) -> int | None:
         try:
             opened = self.end.open(datagram, now)
         except WireError:
             return None
-        if opened.flags & KEEPALIVE and len(opened.payload) == NUMBER_BYTES:
-            return int.from_bytes(opened.payload, "big")
+        if opened.flags & KEEPALIVE and len(opened.payload) == PROBE_BYTES:
+            return decode_probe(opened.payload)[0]
         return None
 
 

@@ -21,7 +21,6 @@ from ..app import PortInUse, RedirectSettings, open_redirect
 from ..control import ControlSession
 from ..control_link import Connect, connect
 from ..display import Route, View
-from ..fec_choice import write_fec
 from ..nodes import KnownNode
 from ..redirect import Redirect
 from ..resume import take_slot
@@ -62,7 +61,7 @@ async def run(settings: RedirectSettings, session: Session, *, connect: Connect 
                     local=local,
                     server=write_address(settings.server),
                     node=settings.node_name,
-                    fec=write_fec(settings.fec_k),
+                    fec=str(settings.fec),
                     how=session.point.replace("{address}", local[0]),
                 )
                 shown.start_soon(_run_view, redirect, session.view, route, stop)

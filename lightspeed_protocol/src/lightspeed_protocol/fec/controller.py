@@ -19,7 +19,7 @@ from .backoff import Backoff
 from .loss_history import LONG_S, MOST, SHORT_S, Estimate, LossHistory
 from .report import INTERVAL_S, Report
 from .residual import Again, candidates, packets_ahead, residual
-from .window_plan import REPAIR_EXTRA_BYTES, Plan
+from .window_plan import GF256, REPAIR_EXTRA_BYTES, Plan
 
 FIRST_PLAN: Final = Plan(4, 4)  # before the first report
 CALM_S: Final = 12.0
@@ -30,6 +30,7 @@ SHORT_LIKELY: Final = 1.5
 LONG_LIKELY: Final = 1.0
 TOLERANCE: Final = 1.5
 PAUSE_S: Final = 0.1  # between packets: the flow rests, its rate is not lower
+SLOWEST_S: Final = 1.0  # between packets: no flow of a game is as slow
 SMOOTHING: Final = 1 / 64  # of packet sizes and the time between packets
 
 Losses = list[tuple[float, float]]  # as `residual` takes them; each of them may be what holds
@@ -59,10 +60,12 @@ class Controller:
         "_ahead",
         "_backoff",
         "_chosen_s",
+        "_fixed",
         "_history",
         "_interval_s",
         "_intervals",
         "_needs",
+        "_rested",
         "_round_trip_s",
         "_seen",
         "_sent_s",
@@ -72,8 +75,10 @@ class Controller:
         "plan",
     )
 
-    def __init__(self, settings: Settings) -> None:
-        self.plan: Plan | None = FIRST_PLAN
+    def __init__(self, settings: Settings, *, fixed: tuple[Plan | None] | None = None) -> None:
+        """`fixed` holds a plan that stays, or None for no repair; then reports only explain."""
+        self.plan: Plan | None = FIRST_PLAN if fixed is None else fixed[0]
+        self._fixed = fixed is not None
         self._settings = settings
         self._history = LossHistory()
         self._backoff = Backoff()
@@ -81,6 +86,7 @@ class Controller:
         self._intervals = 0
         self._size = 100.0  # smoothed, of payloads
         self._sent_s: float | None = None
+        self._rested = False
         self._ahead = -1  # packets within the budget; not known yet
         self._again: Again | None = None  # what can be asked for within the budget
         self._round_trip_s = 0.0
@@ -113,12 +119,19 @@ class Controller:
         self._size += (payload_bytes - self._size) * SMOOTHING
         if before is None:
             self._size = payload_bytes
-        elif (gap := now - before) < PAUSE_S:
-            self._intervals += 1
-            gain = max(SMOOTHING, 1 / self._intervals)
-            self._interval_s += (gap - self._interval_s) * gain
+        else:
+            self._pace(now - before)
         if now >= self._silent_from:
             self._forget()
+
+    def _pace(self, gap_s: float) -> None:
+        """One long gap is a rest; after another it is how slow this flow is."""
+        rested, self._rested = self._rested, gap_s >= PAUSE_S
+        if self._rested and (not rested or gap_s >= SLOWEST_S):
+            return
+        self._intervals += 1
+        gain = max(SMOOTHING, 1 / self._intervals)
+        self._interval_s += (gap_s - self._interval_s) * gain
 
     def report(self, report: Report, now: float, round_trip_s: float) -> None:
         """The receiver's report; `plan` may be another one after it."""
@@ -133,12 +146,15 @@ class Controller:
             self._needs.append((now, self.plan))
         if (ahead := self._packets_ahead()) != self._ahead:
             self._ahead = ahead
-            self.plan = self._alike(self.plan)
+            if not self._fixed:
+                self.plan = self._alike(self.plan)
         if self._settings.asking:
             budget_s = self._settings.budget_s
             self._again = Again.within(budget_s, self._interval_s, round_trip_s)
         short, long = history.since(now - SHORT_S), history.since(now - LONG_S)
         self._seen = long if long.loss >= short.likely(SHORT_LIKELY) else short
+        if self._fixed:
+            return
         self._backoff.step(history, _repairs(self.plan), now, round_trip_s)
         self._choose(short, long, now)
 
@@ -241,7 +257,8 @@ class Controller:
 
     def _forget(self) -> None:
         """Begin again as at the start."""
-        self.plan = FIRST_PLAN
+        if not self._fixed:
+            self.plan = FIRST_PLAN
         self._ahead = -1
         self._again = None
         self._history = LossHistory()
@@ -256,11 +273,10 @@ class Controller:
         if not seen.loss:
             parts = ["nothing lost lately"]
         else:
-            left = residual(self.plan, self._ahead, seen.loss, seen.clump, self._again)
-            parts = [
-                f"{_percent(seen.loss)} lost in runs of {seen.run:.1f}",
-                f"expected left {_percent(left)}",
-            ]
+            parts = [f"{_percent(seen.loss)} lost in runs of {seen.run:.1f}"]
+            if self.plan is None or self.plan in candidates(self._ahead):
+                left = residual(self.plan, self._ahead, seen.loss, seen.clump, self._again)
+                parts.append(f"expected left {_percent(left)}")
         parts.append(f"costs {self.cost(self.plan):.2f}x")
         backoff = self._backoff
         if backoff.testing:
@@ -287,5 +303,6 @@ def _words(plan: Plan | None) -> str:
     if plan.delay:
         return f"a copy of each packet {plan.delay} later"
     packets = "packet" if plan.every == 1 else f"{plan.every} packets"
+    kind = "repair" if plan.field == GF256 else "XOR repair"
     over = f"{plan.window}" if plan.stride == 1 else f"{plan.window} that are {plan.stride} apart"
-    return f"1 repair per {packets} over {over}"
+    return f"1 {kind} per {packets} over {over}"

@@ -83,6 +83,22 @@ class Report:
         )
 
 
+@attrs.define(eq=False)
+class ReportSums:
+    """What the reports of a flow say in all."""
+
+    received: int = 0
+    lost: int = 0
+    repaired: int = 0
+    late: int = 0
+
+    def add(self, report: Report) -> None:
+        self.received += report.received
+        self.lost += report.lost
+        self.repaired += report.repaired
+        self.late += report.late
+
+
 class ReceptionLog:
     """Tell it what comes of one flow; ask it `next_deadline`; at that time call `poll`.
 
@@ -93,6 +109,7 @@ class ReceptionLog:
     __slots__ = (
         "_counts",
         "_deadline",
+        "_every_s",
         "_last_lost",
         "_path",
         "_reported_s",
@@ -100,8 +117,12 @@ class ReceptionLog:
         "gaps",
     )
 
-    def __init__(self, *, budget_s: float = 0.05, path: int = 0) -> None:
+    def __init__(
+        self, *, budget_s: float = 0.05, every_s: float = INTERVAL_S, path: int = 0
+    ) -> None:
+        """`every_s`: between reports while there is traffic."""
         self.gaps = Gaps(budget_s)
+        self._every_s = every_s
         self._path = path
         self._last_lost = -1  # SSN, of the run of losses that is counted last
         self._run = 0  # its length
@@ -148,14 +169,14 @@ class ReceptionLog:
         )
         self._counts = [0, 0, 0, 0, 0, 0]
         self._reported_s = now
-        self._deadline = now + INTERVAL_S if self.gaps.missing else math.inf
+        self._deadline = now + self._every_s if self.gaps.missing else math.inf
         return report
 
     def _arm(self, now: float) -> None:
         """A report is due an interval after the last one, or after the first packet since."""
         if self._deadline == math.inf:
-            due = self._reported_s + INTERVAL_S
-            self._deadline = due if due > now else now + INTERVAL_S
+            due = self._reported_s + self._every_s
+            self._deadline = due if due > now else now + self._every_s
 
     def _settle(self, now: float) -> None:
         """Count as lost what has had its time."""

@@ -68,6 +68,7 @@ class WindowDecoder:
         "late",
         "lies",
         "past",
+        "rebuilt",
         "recovered",
         "repairs",
         "sources",
@@ -83,6 +84,7 @@ class WindowDecoder:
         self.sources = 0  # source packets delivered
         self.repairs = 0  # repair packets that were in order
         self.recovered = 0
+        self.rebuilt: tuple[int, ...] = ()  # SSNs (unwrapped) that were recovered last
         self.duplicates = 0  # source packets that had come or been recovered
         self.late = 0  # source packets from behind `REMEMBERED`: nobody knows if they had come
         self.wasted = 0  # repairs that told nothing new
@@ -261,6 +263,8 @@ class WindowDecoder:
         for (at, _), payload in zip(solved, found, strict=True):
             self._mark(at, payload)
         self.recovered += len(found)
+        if found:
+            self.rebuilt = tuple(at for at, _ in solved)
         return found
 
     def _mark(self, at: int, payload: bytes) -> None:

@@ -1,0 +1,100 @@
+"""Repairs and reports that leave a node by time, through the whole data plane."""
+
+from __future__ import annotations
+
+import trio
+from lightspeed_protocol.extensions import RegisterExtensions
+from lightspeed_protocol.fec.protection import Protection
+from lightspeed_protocol.fec.report import Report
+from lightspeed_protocol.fec.window import Plan
+from lightspeed_protocol.seal import REPAIR
+from lightspeed_proxy.repair_terms import RepairTerms
+from trio.testing import MockClock
+
+from tests.support.relays import open_world
+
+FIXED = RegisterExtensions(fec=(1, 2, 3), protection=Protection(plan=Plan(4, 4)), reports_ms=250)
+
+
+async def test_the_last_packet_before_a_silence_gets_a_repair(autojump_clock: MockClock) -> None:
+    async with open_world() as world:
+        server = world.host()
+        player = world.join(server.address)
+        player.session.agree(RepairTerms.agree(FIXED, 2))
+        world.play_sealed(player, b"hello")
+        [(_, exit_address)] = await server.heard()
+        server.send(b"state", exit_address)
+        await trio.sleep(0.1)
+        heard = [data for data, _ in await player.host.heard()]
+        repairs = [data for data in heard if data[0] & REPAIR]
+        assert len(repairs) == 2
+        assert [player.open(data) for data in repairs] == [[b"state"], []]
+        counters = world.relay.counters
+        assert counters.fec_repair_sent == 2
+        assert counters.fec_bytes_sent >= sum(map(len, repairs))
+
+
+async def test_a_client_is_told_what_came_from_it(autojump_clock: MockClock) -> None:
+    async with open_world() as world:
+        server = world.host()
+        player = world.join(server.address)
+        player.session.agree(RepairTerms.agree(FIXED, 2))
+        for number in range(20):
+            datagrams = player.flow.wrap(b"input", 0, trio.current_time())
+            if number % 5 != 3:
+                for datagram in datagrams:
+                    player.host.send(datagram, world.address)
+            await trio.sleep(1 / 64)
+        await trio.sleep(1.0)
+        flow = player.flow
+        for data, _ in await player.host.heard():
+            assert player.open(data) == []
+        assert (flow.heard.received, flow.heard.lost, flow.heard.repaired) == (16, 4, 0)
+        assert world.relay.counters.fec_reports_sent == 2
+        assert world.relay.counters.fec_lost == 4
+        await trio.sleep(60)
+        assert await player.host.heard() == [], "nothing is reported while nothing comes"
+
+
+async def test_reports_of_a_client_raise_what_it_is_sent(autojump_clock: MockClock) -> None:
+    async with open_world() as world:
+        server = world.host()
+        player = world.join(server.address)
+        wish = RegisterExtensions(fec=(1, 2, 3), protection=Protection(adaptive=True))
+        player.session.agree(RepairTerms.agree(wish, 2))
+        world.play_sealed(player, b"hello")
+        [(_, exit_address)] = await server.heard()
+        [flow] = player.session.flows.values()
+        last_up = flow.last_up
+        for _ in range(8):
+            for _ in range(64):
+                server.send(b"state" * 20, exit_address)
+                await trio.sleep(1 / 64)
+            await player.host.heard()
+            report = Report(highest=1, received=57, lost=7, runs=7, longest=1)
+            datagram = player.end.sealer.seal(0x80, 0, player.flow.addresses, *report.encode())
+            player.host.send(datagram, world.address)
+        await trio.sleep(0.01)
+        counters = world.relay.counters
+        assert counters.fec_reports == 8
+        assert flow.last_up == last_up, "a report keeps no conversation alive"
+        assert flow.sealed is not None
+        assert flow.sealed.protector.explain().startswith("1 repair per packet over 4: 10.9 % lost")
+        assert await server.heard() == []
+
+
+async def test_repairs_are_within_the_sessions_limits(autojump_clock: MockClock) -> None:
+    async with open_world(limits={"max_pps_per_client": 40}) as world:
+        server = world.host()
+        player = world.join(server.address)
+        protection = Protection(plan=Plan(1, 1))
+        wish = RegisterExtensions(fec=(1, 2, 3), protection=protection, reports_ms=0)
+        player.session.agree(RepairTerms.agree(wish, 3))
+        world.play_sealed(player, b"hello")
+        [(_, exit_address)] = await server.heard()
+        for _ in range(30):
+            server.send(b"state", exit_address)
+        await trio.sleep(0.001)
+        heard = [data for data, _ in await player.host.heard()]
+        assert len(heard) == 40
+        assert world.drops == {"rate-packets": 10}, "a repair not sent is no dropped datagram"
