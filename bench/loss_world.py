@@ -1,7 +1,7 @@
 """One flow over a lossy path in virtual time: what the game misses, and what repair costs.
 
 The encoder, the controller and the quiet timer at one end; loss and delay between; the decoder
-and the reception log at the other, and its reports back. A run depends on its seed alone.
+and the reception log at the other, and its reports and asks back. A run depends on its seed alone.
 
 r50 is the share of packets not known to the receiver within the budget of when they would have
 come undisturbed. Bytes are those of IP packets with the sealed header. Losses by themselves (`run`
@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 import attrs
+from lightspeed_protocol.fec.asking import Ask, Asking
 from lightspeed_protocol.fec.controller import Controller
 from lightspeed_protocol.fec.credit import Credit
 from lightspeed_protocol.fec.quiet import QuietTimer
@@ -29,6 +30,8 @@ HEADER_BYTES: Final = 64  # IPv4, UDP, sealed
 DELAY_S: Final = 0.02  # one way
 SLACK_S: Final = 1e-6  # of the clock
 LOAD_S: Final = 0.25  # over which a link's load is measured
+
+LATE_S: Final = 0.01  # the most that a packet out of order comes behind the next one
 
 Datagram = tuple[bytes, bytes, bool]  # FEC field, body, whether it is a repair
 
@@ -113,6 +116,8 @@ class Tally:
     waited_s: float = 0.0  # in all, for those repaired
     source_bytes: int = 0
     repair_bytes: int = 0
+    ask_bytes: int = 0  # the other way
+    copies: int = 0  # repairs that were asked for
 
     @property
     def r50(self) -> float:
@@ -122,6 +127,11 @@ class Tally:
     @property
     def bytes_ratio(self) -> float:
         return 1 + self.repair_bytes / self.source_bytes
+
+    @property
+    def both_ways(self) -> float:
+        """As `bytes_ratio`, with what was asked the other way."""
+        return self.bytes_ratio + self.ask_bytes / self.source_bytes
 
     @property
     def repair_delay_ms(self) -> float:
@@ -154,26 +164,34 @@ class World:
     quiet: bool = False
     payload_bytes: int = 100
     budget_s: float = 0.05
-    report_loss: float = 0.0
+    report_loss: float = 0.0  # of all that goes back
+    delay_s: float = DELAY_S
+    asking: bool = False
+    reordering: float = 0.0  # share of source packets that come behind the next one
     tallies: list[Tally] = attrs.field(init=False)
     choices: list[tuple[float, str]] = attrs.field(factory=list)  # when, and why
+    needless: int = 0  # packets asked for that came after all
+    _asker: Asking | None = None
     _sent_s: list[float] = attrs.field(factory=list)
     _known_s: dict[int, float] = attrs.field(factory=dict)
     _came: set[int] = attrs.field(factory=set)
-    _events: list[tuple[float, int, Datagram | Report]] = attrs.field(factory=list)
+    _events: list[tuple[float, int, Datagram | Report | Ask]] = attrs.field(factory=list)
     _count: Iterator[int] = attrs.field(factory=itertools.count)
 
     def run(self, sending: Iterator[float]) -> Tally:
         """Everything sent at those times, and what became of it in all."""
         self.tallies = [Tally() for _ in self.losses.course]
-        encoder = WindowEncoder(self.plan)
+        encoder = WindowEncoder(self.plan, asking=self.asking)
         decoder = WindowDecoder(from_start=True)
         log = ReceptionLog(budget_s=self.budget_s)
         timer = QuietTimer(self.budget_s)
+        if self.asking:
+            self._asker = Asking(log.gaps, round_trip_s=2 * self.delay_s)
         for now in itertools.chain(sending, (None,)):
             self._until(now, encoder, decoder, log, timer)
             if now is not None:
                 self._send(now, encoder, timer)
+        self.needless = log.gaps.needless
         return self._sum()
 
     def _until(
@@ -188,28 +206,39 @@ class World:
         limit = self._sent_s[-1] + 1.0 if end is None else end - SLACK_S
         while True:
             event = self._events[0][0] if self._events else limit
-            now = min(event, timer.next_deadline(), log.next_deadline())
+            ask = math.inf if self._asker is None else self._asker.next_deadline()
+            now = min(event, timer.next_deadline(), log.next_deadline(), ask)
             if now >= limit:
                 return
             if now == event:
                 self._arrive(now, heapq.heappop(self._events)[2], encoder, decoder, log)
+            elif now == ask:
+                self._ask(now)
             elif now == timer.next_deadline():
                 if timer.poll(now) and (repair := encoder.flush(again=True)):
                     self._launch(now, (*repair, True))
-            elif (
-                (report := log.poll(now)) is not None
-                and self.controller is not None
-                and self.losses.rng.random() >= self.report_loss
-            ):
-                self._later(now + DELAY_S, Report.decode(*report.encode()))
+            elif (report := log.poll(now)) is not None and self.controller is not None:
+                self._back(now, Report.decode(*report.encode()))
+
+    def _ask(self, now: float) -> None:
+        assert self._asker is not None
+        if (ask := self._asker.poll(now)) is not None:
+            field, body = ask.encode()
+            self.tallies[self.losses.at(now)].ask_bytes += len(body) + HEADER_BYTES
+            self._back(now, Ask.decode(field, body))
+
+    def _back(self, now: float, what: Report | Ask) -> None:
+        if self.losses.rng.random() >= self.report_loss:
+            self._later(now + self.delay_s, what)
 
     def _send(self, now: float, encoder: WindowEncoder, timer: QuietTimer) -> None:
         number = len(self._sent_s)
         self._sent_s.append(now)
-        interval_s = 0.0
+        interval_s, repairs_silence = 0.0, self.plan is not None
         if self.controller is not None:
             self.controller.sent(self.payload_bytes, now)
             interval_s = self.controller.interval_s
+            repairs_silence = self.controller.repairs_silence
             if encoder.plan != self.controller.plan:
                 encoder.plan = self.controller.plan
                 self.choices.append((now, self.controller.explain()))
@@ -218,7 +247,7 @@ class World:
         self._launch(now, (field, payload, False))
         for repair in repairs:
             self._launch(now, (*repair, True))
-        if self.quiet and encoder.plan is not None:
+        if self.quiet and repairs_silence:
             timer.sent(now, pending=encoder.pending(), interval_s=interval_s)
 
     def _launch(self, now: float, datagram: Datagram) -> None:
@@ -233,22 +262,32 @@ class World:
         else:
             tally.repair_bytes += size
         if not self.losses.takes(now, size):
-            self._later(now + DELAY_S, datagram)
+            late_s = 0.0
+            if self.reordering and not datagram[2] and self.losses.rng.random() < self.reordering:
+                late_s = self.losses.slot_s + self.losses.rng.uniform(0, LATE_S)
+            self._later(now + self.delay_s + late_s, datagram)
 
-    def _later(self, at: float, what: Datagram | Report) -> None:
+    def _later(self, at: float, what: Datagram | Report | Ask) -> None:
         heapq.heappush(self._events, (at, next(self._count), what))
 
     def _arrive(
         self,
         now: float,
-        what: Datagram | Report,
+        what: Datagram | Report | Ask,
         encoder: WindowEncoder,
         decoder: WindowDecoder,
         log: ReceptionLog,
     ) -> None:
         if isinstance(what, Report):
             assert self.controller is not None
-            self.controller.report(what, now, 2 * DELAY_S)
+            self.controller.report(what, now, 2 * self.delay_s)
+            return
+        if isinstance(what, Ask):
+            if self.controller is not None and not self.controller.answers:
+                return
+            for copy in filter(None, map(encoder.copy, what.ssns)):
+                self.tallies[self.losses.at(now)].copies += 1
+                self._launch(now, (*copy, True))
             return
         field, body, is_repair = what
         ssn = int.from_bytes(field[2:], "big")
@@ -271,7 +310,7 @@ class World:
                 tally.lost += 1
                 tally.missing += 1
                 continue
-            waited_s = known_s - sent_s - DELAY_S
+            waited_s = known_s - sent_s - self.delay_s
             tally.missing += waited_s > self.budget_s + SLACK_S
             if number not in self._came:
                 tally.repaired += 1
@@ -286,5 +325,5 @@ class World:
         return [
             number
             for number, sent_s in enumerate(self._sent_s)
-            if self._known_s.get(number, 1e9) - sent_s - DELAY_S > self.budget_s + SLACK_S
+            if self._known_s.get(number, 1e9) - sent_s - self.delay_s > self.budget_s + SLACK_S
         ]

@@ -38,9 +38,10 @@ local LARGEST_REACH = 128 -- source packets from the oldest covered to the newes
 local LARGEST_SYMBOL = 2 + 1400
 local KEYS = 128
 local REPORT_BYTES = 12
+local LARGEST_BITMAP = 8
 local TEXT_RUN = "[\32-\126][\32-\126][\32-\126][\32-\126]" -- what makes a payload worth reading
 
-local FEC_KINDS = { [0] = "source", [1] = "repair", [2] = "receiver report" }
+local FEC_KINDS = { [0] = "source", [1] = "repair", [2] = "receiver report", [3] = "ask" }
 local FEC_FIELDS = { [0] = "XOR", [1] = "GF(256)" }
 
 local T = {
@@ -72,6 +73,9 @@ local T = {
     ssn = ProtoField.uint16("lightspeed.fec.ssn", "Source sequence number (SSN)"),
     newest = ProtoField.uint16("lightspeed.fec.newest", "Newest SSN covered"),
     highest = ProtoField.uint16("lightspeed.fec.highest", "Highest SSN received"),
+    oldest = ProtoField.uint16("lightspeed.fec.oldest", "Oldest SSN asked for"),
+    bitmap = ProtoField.bytes("lightspeed.fec.bitmap", "Asked for, from the oldest on"),
+    asked = ProtoField.uint16("lightspeed.fec.asked", "SSN asked for"),
     key = ProtoField.uint8("lightspeed.fec.key", "Key of the coefficients"),
     stride = ProtoField.uint8("lightspeed.fec.stride", "Stride"),
     symbol = ProtoField.bytes("lightspeed.fec.symbol", "Symbol"),
@@ -207,7 +211,7 @@ local function kind_of(tvb, h)
     elseif repair then
         return "repair"
     end
-    return tvb(h.fec_at, 1):bitfield(0, 2) == 2 and "report" or "source"
+    return ({ [2] = "report", [3] = "ask" })[tvb(h.fec_at, 1):bitfield(0, 2)] or "source"
 end
 
 local function add_flags(tvb, tree, h)
@@ -262,10 +266,17 @@ local function add_block(tvb, tree, at)
     return ("block %d index %d K %d"):format(block, index, k)
 end
 
+-- What bytes 22-23 (46-47) are called, without REPAIR.
+local NUMBERS = {
+    source = { T.ssn, "ssn %d" },
+    report = { T.highest, "highest %d" },
+    ask = { T.oldest, "oldest %d" },
+}
+
 -- Versions 8 and 9: what bytes 20-23 (44-47) mean depends on the kind of packet.
 local function add_window(tvb, tree, at, h)
     local item = tree:add(T.fec, tvb(at, 4))
-    if h.kind ~= "source" and h.kind ~= "repair" and h.kind ~= "report" then
+    if h.kind ~= "repair" and not NUMBERS[h.kind] then
         if not all_zero(tvb, at, 4) then
             item:add_proto_expert_info(X.fec, "Not zero, though no game packet nor REPAIR")
         end
@@ -292,20 +303,16 @@ local function add_window(tvb, tree, at, h)
             item:add_proto_expert_info(X.fec, text:format(window, LARGEST_WINDOW))
         end
         return ("window %d newest %d"):format(window, number)
-    elseif h.kind == "report" then
-        item:add(T.highest, tvb(at + 2, 2))
-    else
-        item:add(T.ssn, tvb(at + 2, 2))
-        if kind ~= 0 then
-            local text = kind == 1 and "A repair's FEC field without REPAIR" or "Unknown kind"
-            item:add_proto_expert_info(X.fec, text)
-            return ""
-        end
+    end
+    item:add(NUMBERS[h.kind][1], tvb(at + 2, 2))
+    if kind == 1 then
+        item:add_proto_expert_info(X.fec, "A repair's FEC field without REPAIR")
+        return ""
     end
     if tvb(at, 1):bitfield(2, 6) ~= 0 or tvb(at + 1, 1):uint() ~= 0 then
         item:add_proto_expert_info(X.fec, "Bits that must be zero are not")
     end
-    return (h.kind == "report" and "highest %d" or "ssn %d"):format(number)
+    return NUMBERS[h.kind][2]:format(number)
 end
 
 local function add_repair(tvb, range, tree, h)
@@ -361,6 +368,33 @@ local function add_report(range, tree, h)
     end
     tree:add(T.longest, range(10, 1))
     tree:add(T.report_path, range(11, 1))
+end
+
+local function add_ask(tvb, range, tree, h)
+    local oldest = tvb(h.fec_at + 2, 2):uint()
+    local have = range and range:len() or 0
+    if have == 0 then
+        if not h.cut then
+            tree:add_proto_expert_info(X.short, "An ask without a bitmap")
+        end
+        return
+    end
+    local item = tree:add(T.bitmap, range)
+    for i = 0, math.min(have, LARGEST_BITMAP) - 1 do
+        for bit = 0, 7 do
+            if range(i, 1):bitfield(7 - bit, 1) == 1 then
+                item:add(T.asked, range(i, 1), (oldest + 8 * i + bit) % 65536)
+            end
+        end
+    end
+    if have > LARGEST_BITMAP then
+        local text = ("A bitmap of %d bytes; at most %d"):format(have, LARGEST_BITMAP)
+        item:add_proto_expert_info(X.fec, text)
+    elseif range(0, 1):bitfield(7, 1) == 0 then
+        item:add_proto_expert_info(X.fec, "The oldest is not asked for")
+    elseif range(have - 1, 1):uint() == 0 and not h.cut then
+        item:add_proto_expert_info(X.fec, "The bitmap ends with a zero byte")
+    end
 end
 
 local dissect_tunnel
@@ -449,6 +483,8 @@ dissect_tunnel = function(tvb, pinfo, root, depth)
         add_repair(tvb, range, tree, h)
     elseif h.kind == "report" then
         add_report(range, tree, h)
+    elseif h.kind == "ask" then
+        add_ask(tvb, range, tree, h)
     elseif range and (h.kind == "data" or h.kind == "source") then
         inner = add_payload(range, pinfo, root, tree, h, depth)
     elseif range then

@@ -184,6 +184,12 @@ CASES: Final = [
         " report.path=2",
     ),
     Case(
+        "v8-ask",
+        sealed(0x80, "c000fffe", bytes.fromhex("0504")),
+        f"v8 ask seq 17 oldest 65534 {WAY} len 2",
+        f"{V8} {ENDS} kind=ask fec.kind=3 fec.oldest=65534 fec.bitmap=0504 fec.ssn=",
+    ),
+    Case(
         "v8-keepalive",
         sealed(0x81, "00000000", b"\xea\x60", bytes(12)),
         "v8 keepalive seq 17 session 7 len 2",
@@ -276,7 +282,11 @@ WRONG: Final = [
     Wrong("low-bits", sealed(0x88, "51010001", bytes(4)), "bad_fec", "low bits"),
     Wrong("not-repair", sealed(0x88, "00000001", bytes(4)), "bad_fec", "Kind 0 in a REPAIR"),
     Wrong("no-flag", sealed(0x80, "50020001", bytes(4)), "bad_fec", "without REPAIR"),
-    Wrong("kind-3", sealed(0x80, "c0000001", bytes(4)), "bad_fec", "Unknown kind"),
+    Wrong("ask-bits", sealed(0x80, "c1000001", b"\x01"), "bad_fec", "must be zero"),
+    Wrong("ask-none", sealed(0x80, "c0000001"), "short", "without a bitmap"),
+    Wrong("ask-9", sealed(0x80, "c0000001", b"\x01" * 9), "bad_fec", "of 9 bytes; at most 8"),
+    Wrong("ask-even", sealed(0x80, "c0000001", b"\x02"), "bad_fec", "oldest is not asked for"),
+    Wrong("ask-tail", sealed(0x80, "c0000001", b"\x01\0"), "bad_fec", "with a zero byte"),
     Wrong("source-bits", sealed(0x80, "00010001", bytes(4)), "bad_fec", "must be zero"),
     Wrong("report-bits", sealed(0x80, "81000001", bytes(12)), "bad_fec", "must be zero"),
     Wrong("stride", sealed(0x88, "50020001", b"\0\x10\0\0"), "bad_fec", "stride is at most 16"),
@@ -498,7 +508,7 @@ def test_a_tunnel_inside_a_tunnel_is_shown_one_level_deep(tmp_path: Path) -> Non
 
 
 def test_sealed_packets_are_known_on_any_port(tmp_path: Path) -> None:
-    unsure = {"v8-other-path", "v8-report", "v8-fin-of-a-flow", "v9-fin-of-a-flow"}
+    unsure = {"v8-other-path", "v8-report", "v8-ask", "v8-fin-of-a-flow", "v9-fin-of-a-flow"}
     sure = [case for case in CASES if case.name[1] in "89" and case.name not in unsure]
     assert len(sure) >= 8
     packets = [  # each of ends of its own: nothing but itself gives it away

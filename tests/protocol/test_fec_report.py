@@ -241,7 +241,7 @@ def test_memory_is_bounded_whatever_comes() -> None:
     for _ in range(2000):
         ssn += rng.randrange(1, 511)
         log.came(ssn & 0xFFFF, 0.0)
-    assert len(log._missing) <= 512
+    assert len(log.gaps.missing) <= 512
 
 
 @given(st.lists(st.tuples(U16, st.booleans(), st.floats(0, 0.1)), max_size=300))

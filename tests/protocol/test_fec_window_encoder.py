@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from lightspeed_protocol.fec.window import Plan, WindowEncoder
+from lightspeed_protocol.fec.window import Plan, WindowDecoder, WindowEncoder
 from lightspeed_protocol.fec.window_plan import XOR, RepairHead, decode_repair
 
 from tests.support.window_code import Packet, repair, sent
@@ -246,3 +246,56 @@ def test_a_narrow_path_has_its_own_limit_but_1400_is_the_most(largest: int, used
     encoder = WindowEncoder(Plan(every=1, window=1), largest_payload=largest)
     assert len(sent(encoder, bytes(used))) == 2
     assert len(sent(encoder, bytes(used + 1))) == 1
+
+
+# --- asked for again
+
+
+def test_a_copy_is_an_xor_repair_over_that_packet_alone() -> None:
+    encoder = WindowEncoder(Plan(every=2, window=4), first_ssn=0xFFFF, asking=True)
+    send(encoder, 3)
+    copy = encoder.copy(0)
+    assert copy is not None
+    assert copy == repair(RepairHead(XOR, 1, 0), [payload(1)])
+    assert (copy[0].hex(), copy[1][:4].hex()) == ("40010000", "00000008")
+    decoder = WindowDecoder()
+    decoder.source(0xFFFF, payload(0))
+    assert decoder.repair(*copy) == [payload(1)]
+
+
+@pytest.mark.parametrize("plan", [None, Plan(4, 4), Plan(1, 1, delay=3)])
+def test_copies_change_nothing_else(plan: Plan | None) -> None:
+    plain, asked = WindowEncoder(plan), WindowEncoder(plan, asking=True)
+    for i in range(40):
+        assert sent(plain, payload(i)) == sent(asked, payload(i))
+        assert asked.copy(i) is not None
+        assert plain.copy(i) is None
+        assert plain.pending() == asked.pending()
+    assert asked.sent_repair == plain.sent_repair + 40
+
+
+def test_the_newest_128_are_kept_and_each_is_copied_twice() -> None:
+    encoder = WindowEncoder(None, asking=True)
+    assert encoder.copy(0xFFFF) is None
+    send(encoder, 200)
+    assert [ssn for ssn in range(-100, 300) if encoder.copy(ssn & 0xFFFF)] == [*range(72, 200)]
+    assert [ssn for ssn in range(-100, 300) if encoder.copy(ssn & 0xFFFF)] == [*range(72, 200)]
+    assert [ssn for ssn in range(0x10000) if encoder.copy(ssn)] == []
+    send(encoder, 1, first=200)
+    assert encoder.copy(200) is not None
+
+
+def test_what_is_too_large_for_a_repair_is_not_copied_but_what_is_before_it_is() -> None:
+    encoder = WindowEncoder(Plan(2, 4), asking=True)
+    send(encoder, 1)
+    sent(encoder, LARGE)
+    assert encoder.copy(1) is None
+    assert encoder.copy(0) is not None
+
+
+def test_without_a_plan_the_last_before_a_silence_is_copied_for_who_may_ask() -> None:
+    encoder = WindowEncoder(None, asking=True)
+    assert encoder.flush(again=True) is None
+    send(encoder, 3)
+    assert encoder.flush() is None
+    assert encoder.flush(again=True) == repair(RepairHead(XOR, 1, 2), [payload(2)])

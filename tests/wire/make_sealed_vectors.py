@@ -17,6 +17,7 @@ from hashlib import blake2s
 from pathlib import Path
 from typing import Any, Final
 
+from tests.wire.ask_packets import asks
 from tests.wire.control_blocks import PIN, TOKEN, extension_blocks, messages, tlv_lists
 from tests.wire.sealed_packets import seal_keys, seal_openings, sealed_packets
 
@@ -142,6 +143,7 @@ def build() -> dict[str, Any]:
         *seal_keys(),
         *sealed_packets(),
         *seal_openings(),
+        *asks(),
         *tlv_lists(),
         *extension_blocks(),
         *messages(),

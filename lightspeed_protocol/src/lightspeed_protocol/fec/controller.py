@@ -18,7 +18,7 @@ import attrs
 from .backoff import Backoff
 from .loss_history import LONG_S, MOST, SHORT_S, Estimate, LossHistory
 from .report import INTERVAL_S, Report
-from .residual import candidates, packets_ahead, residual
+from .residual import Again, candidates, packets_ahead, residual
 from .window_plan import GF256, REPAIR_EXTRA_BYTES, Plan
 
 FIRST_PLAN: Final = Plan(4, 4)  # before the first report
@@ -41,7 +41,7 @@ class Settings:
     """`target`: share of packets that may be missing `budget_s` after they were due.
 
     `cap` and `cap_kbps` as in `credit`, which enforces them. `header_bytes`: of a whole packet,
-    less its payload.
+    less its payload. `asking`: the receiver asks again for what is missing.
     """
 
     target: float = attrs.field(default=0.001, validator=attrs.validators.gt(0))
@@ -49,12 +49,14 @@ class Settings:
     cap: float = attrs.field(default=2.0, validator=attrs.validators.ge(1))
     cap_kbps: float | None = None
     header_bytes: int = 64
+    asking: bool = False
 
 
 class Controller:
     """One flow in one direction. `sent` with each source packet, `report` with each report."""
 
     __slots__ = (
+        "_again",
         "_ahead",
         "_backoff",
         "_chosen_s",
@@ -86,6 +88,7 @@ class Controller:
         self._sent_s: float | None = None
         self._rested = False
         self._ahead = -1  # packets within the budget; not known yet
+        self._again: Again | None = None  # what can be asked for within the budget
         self._round_trip_s = 0.0
         self._needs: deque[tuple[float, Plan | None]] = deque(maxlen=MOST)  # of the last 12 s
         self._seen: Estimate | None = None  # what the choice was made by
@@ -96,6 +99,19 @@ class Controller:
     def interval_s(self) -> float:
         """How far apart packets are, pauses aside; 0 while that is not known."""
         return self._interval_s
+
+    @property
+    def repairs_silence(self) -> bool:
+        """Whether the last packet before a silence is to be repaired, even if there is no plan."""
+        if self.plan is not None:
+            return True
+        seen = self._seen
+        return self._again is not None and seen is not None and seen.loss > self._settings.target
+
+    @property
+    def answers(self) -> bool:
+        """Whether to answer asks: not while less is sent to see what becomes of the loss."""
+        return not self._backoff.testing
 
     def sent(self, payload_bytes: int, now: float) -> None:
         """A source packet leaves."""
@@ -132,6 +148,9 @@ class Controller:
             self._ahead = ahead
             if not self._fixed:
                 self.plan = self._alike(self.plan)
+        if self._settings.asking:
+            budget_s = self._settings.budget_s
+            self._again = Again.within(budget_s, self._interval_s, round_trip_s)
         short, long = history.since(now - SHORT_S), history.since(now - LONG_S)
         self._seen = long if long.loss >= short.likely(SHORT_LIKELY) else short
         if self._fixed:
@@ -140,13 +159,14 @@ class Controller:
         self._choose(short, long, now)
 
     def cost(self, plan: Plan | None) -> float:
-        """Bytes sent over bytes of source packets."""
+        """Bytes sent over bytes of source packets, copies that are asked for included."""
         size = self._size + self._settings.header_bytes
-        return 1 + _repairs(plan) * (size + REPAIR_EXTRA_BYTES) / size
+        return 1 + self._extra(plan) * (size + REPAIR_EXTRA_BYTES) / size
 
     def explain(self) -> str:
         """The choice and its reason, in one line."""
-        return f"{_words(self.plan)}: {self._reason()}"
+        again = "" if self._again is None else ", asks again for what is missing"
+        return f"{_words(self.plan)}{again}: {self._reason()}"
 
     def _choose(self, short: Estimate, long: Estimate, now: float) -> None:
         """Raise, keep or lower. Plans of as many repairs are exchanged as it suits."""
@@ -185,13 +205,13 @@ class Controller:
         """The first that meets the target whichever of the losses holds, or the best."""
         most, ahead = self._settings.target * tolerance, self._ahead
         for plan in plans:
-            if all(residual(plan, ahead, *each) <= most for each in losses):
+            if all(residual(plan, ahead, *each, self._again) <= most for each in losses):
                 return plan
         return min(plans, key=lambda plan: self._left(plan, losses))
 
     def _left(self, plan: Plan | None, losses: Losses) -> float:
         """What to expect, most of all from the first, the newest."""
-        left = [residual(plan, self._ahead, *each) for each in losses]
+        left = [residual(plan, self._ahead, *each, self._again) for each in losses]
         return left[0] + sum(left)
 
     def _allowed(self) -> list[Plan | None]:
@@ -227,11 +247,20 @@ class Controller:
         same = (each for each in plans if (each.delay > 0, each.stride > 1) == kind)
         return next(same, plans[0])
 
+    def _extra(self, plan: Plan | None) -> float:
+        """Repairs and copies for each source packet; no repair comes before a packet is missed."""
+        again, seen = self._again, self._seen
+        if again is None or seen is None:
+            return _repairs(plan)
+        at_once = 0.0 if plan is None or plan.delay else min(2 / plan.every, 1.0)
+        return _repairs(plan) + (1 - at_once) * again.copies(seen.loss, seen.clump)
+
     def _forget(self) -> None:
         """Begin again as at the start."""
         if not self._fixed:
             self.plan = FIRST_PLAN
         self._ahead = -1
+        self._again = None
         self._history = LossHistory()
         self._backoff = Backoff()
         self._needs.clear()
@@ -246,7 +275,7 @@ class Controller:
         else:
             parts = [f"{_percent(seen.loss)} lost in runs of {seen.run:.1f}"]
             if self.plan is None or self.plan in candidates(self._ahead):
-                left = residual(self.plan, self._ahead, seen.loss, seen.clump)
+                left = residual(self.plan, self._ahead, seen.loss, seen.clump, self._again)
                 parts.append(f"expected left {_percent(left)}")
         parts.append(f"costs {self.cost(self.plan):.2f}x")
         backoff = self._backoff

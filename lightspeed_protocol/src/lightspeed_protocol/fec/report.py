@@ -25,11 +25,10 @@ from typing import Final, Self
 import attrs
 
 from ..errors import WireError
-from ..sequence import JUMP, RESTART, distance
+from .gaps import Gaps
 from .header import FEC_BYTES
 
 INTERVAL_S: Final = 0.25
-SMOOTHING: Final = 1 / 16  # of the distance in time between packets
 
 _KIND: Final = 0x80  # kind 2 in the top two bits
 _FIELD: Final = struct.Struct("!BBH")
@@ -100,86 +99,52 @@ class ReportSums:
         self.late += report.late
 
 
-@attrs.define(eq=False)
-class _Missing:
-    """A packet that newer ones have overtaken."""
-
-    due_s: float  # when it would have come
-    settled_s: float  # when it counts as lost
-    repaired: bool = False
-    late: bool = False
-
-
 class ReceptionLog:
     """Tell it what comes of one flow; ask it `next_deadline`; at that time call `poll`.
 
     A gap is not a loss before it has had the budget's time to fill, so reordering is not
-    reported. Memory: the packets missing for less than that, at most `JUMP`.
+    reported. `gaps` is what it knows of them, for others to use.
     """
 
     __slots__ = (
-        "_budget_s",
-        "_came_s",
         "_counts",
         "_deadline",
         "_every_s",
-        "_highest",
-        "_interval_s",
         "_last_lost",
-        "_missing",
-        "_old",
-        "_old_run",
         "_path",
         "_reported_s",
         "_run",
+        "gaps",
     )
 
     def __init__(
         self, *, budget_s: float = 0.05, every_s: float = INTERVAL_S, path: int = 0
     ) -> None:
         """`every_s`: between reports while there is traffic."""
-        self._budget_s = budget_s
+        self.gaps = Gaps(budget_s)
         self._every_s = every_s
         self._path = path
-        self._highest: int | None = None  # SSN, unwrapped
-        self._came_s = 0.0  # when the highest came
-        self._interval_s = 0.0  # smoothed, between packets
-        self._missing: dict[int, _Missing] = {}  # by SSN, oldest first
         self._last_lost = -1  # SSN, of the run of losses that is counted last
         self._run = 0  # its length
-        self._old = 0  # last SSN from far behind
-        self._old_run = 0  # of those in a row, counting upwards
         self._counts = [0, 0, 0, 0, 0, 0]  # as in the report, up to `longest`
         self._reported_s = -math.inf
         self._deadline = math.inf
 
     def came(self, ssn: int, now: float) -> None:
         """A source packet (its SSN as u16) that the decoder delivered."""
-        if self._missing:
-            self._settle(now)
-        highest = self._highest
-        if highest is None or not self._follows(highest, ssn, now):
-            self._begin(ssn, now)
+        self._settle(now)
+        self.gaps.came(ssn, now)
+        self._settle(now)
         self._counts[0] += 1
         self._arm(now)
 
     def recovered(self, ssn: int, now: float) -> None:
         """A packet that repair rebuilt just now."""
         self._settle(now)
-        if self._highest is None or abs(distance(self._highest & 0xFFFF, ssn)) >= JUMP:
-            self._begin(ssn - 1, now)
-        assert self._highest is not None
-        at = self._highest + distance(self._highest & 0xFFFF, ssn)
-        if (ahead := at - self._highest) > 0:  # nothing newer has come to say when it was due
-            step_s = min(self._interval_s, (now - self._came_s) / ahead)
-            self._miss(ahead, step_s, now)
-            self._highest, self._came_s = at, self._came_s + ahead * step_s
-        if (missing := self._missing.get(at)) is not None:
-            missing.repaired = True
-            missing.late = now - missing.due_s > self._budget_s
-        else:  # it had been given up
+        if self.gaps.recovered(ssn, now) is None:  # it had been given up
             self._counts[3] += 1
             self._counts[4] += 1
+        self._settle(now)
         self._arm(now)
 
     def next_deadline(self) -> float:
@@ -193,7 +158,7 @@ class ReceptionLog:
         self._settle(now)
         received, lost, runs, repaired, late, longest = self._counts
         report = Report(
-            highest=(self._highest or 0) & 0xFFFF,
+            highest=(self.gaps.highest or 0) & 0xFFFF,
             received=received,
             lost=lost,
             runs=runs,
@@ -204,7 +169,7 @@ class ReceptionLog:
         )
         self._counts = [0, 0, 0, 0, 0, 0]
         self._reported_s = now
-        self._deadline = now + self._every_s if self._missing else math.inf
+        self._deadline = now + self._every_s if self.gaps.missing else math.inf
         return report
 
     def _arm(self, now: float) -> None:
@@ -213,54 +178,17 @@ class ReceptionLog:
             due = self._reported_s + self._every_s
             self._deadline = due if due > now else now + self._every_s
 
-    def _begin(self, ssn: int, now: float) -> None:
-        self._highest = 0x10000 + (ssn & 0xFFFF)
-        self._came_s = now
-        self._missing.clear()
-        self._last_lost = -1
-        self._old_run = 0
-
-    def _follows(self, highest: int, ssn: int, now: float) -> bool:
-        """Whether it belongs to what came before, which is then up to date."""
-        ahead = distance(highest & 0xFFFF, ssn)
-        if ahead >= JUMP:
-            return False  # an outage, or a flow that counts afresh: not loss
-        if ahead <= -JUMP:
-            newer = distance(self._old, ssn) > 0
-            self._old_run = self._old_run + 1 if newer else 1
-            self._old = ssn
-            return self._old_run < RESTART
-        self._old_run = 0
-        if ahead <= 0:
-            self._missing.pop(highest + ahead, None)  # reordered, not lost
-            return True
-        step_s = (now - self._came_s) / ahead
-        if ahead > 1:
-            self._miss(ahead - 1, step_s, now)
-        self._interval_s += (step_s - self._interval_s) * SMOOTHING
-        self._highest, self._came_s = highest + ahead, now
-        return True
-
-    def _miss(self, count: int, step_s: float, now: float) -> None:
-        """So many behind the highest are missing; they were due that far apart."""
-        assert self._highest is not None
-        for i in range(1, count + 1):
-            due_s = self._came_s + i * step_s
-            self._missing[self._highest + i] = _Missing(due_s, now + self._budget_s)
-        self._settle(now)
-
     def _settle(self, now: float) -> None:
         """Count as lost what has had its time."""
+        if not self.gaps.missing:
+            return
         counts = self._counts
-        for ssn, missing in list(self._missing.items()):
-            if now < missing.settled_s and len(self._missing) <= JUMP:
-                break
-            del self._missing[ssn]
+        for at, missing in self.gaps.settle(now):
             counts[1] += 1
-            follows = ssn == self._last_lost + 1
+            follows = at == self._last_lost + 1
             self._run = self._run + 1 if follows else 1
             counts[2] += not follows
             counts[3] += missing.repaired
             counts[4] += missing.late
             counts[5] = max(counts[5], self._run)
-            self._last_lost = ssn
+            self._last_lost = at

@@ -1,7 +1,7 @@
 """The sending end of the window code: which packets a repair is made from, and when.
 
 Source packets are numbered and leave as they are; what is remembered of them is what the plan
-reaches back to, at most 128 payloads.
+reaches back to, at most 128 payloads; and the newest 128 where the peer may ask for them again.
 """
 
 from __future__ import annotations
@@ -16,10 +16,14 @@ from .window_plan import (
     LENGTH_BYTES,
     MAX_PAYLOAD,
     MAX_WINDOW,
+    XOR,
     Plan,
     RepairHead,
     source_field,
 )
+
+KEPT: Final = 128  # payloads for who asks again, a power of 2
+MOST_COPIES: Final = 2  # of each
 
 Repair = tuple[bytes, bytes]  # its FEC field and its body
 
@@ -35,7 +39,9 @@ class WindowEncoder:
 
     __slots__ = (
         "_bare",
+        "_copies",
         "_covers",
+        "_kept",
         "_key",
         "_largest",
         "_mask",
@@ -47,9 +53,14 @@ class WindowEncoder:
     )
 
     def __init__(
-        self, plan: Plan | None, *, first_ssn: int = 0, largest_payload: int = MAX_PAYLOAD
+        self,
+        plan: Plan | None,
+        *,
+        first_ssn: int = 0,
+        largest_payload: int = MAX_PAYLOAD,
+        asking: bool = False,
     ) -> None:
-        """No plan: packets are numbered, no repair is made.
+        """No plan: packets are numbered, no repair is made. `asking`: `copy` is of use.
 
         A repair is 4 bytes longer than the longest packet it covers, so a path that carries
         payloads up to n bytes takes `largest_payload` n - 4. Never above 1400.
@@ -63,6 +74,9 @@ class WindowEncoder:
         self._bare = 0  # bit i: the packet i before the newest is in no repair
         self._plan: Plan | None = None
         self._mask = self._covers = 0
+        # By SSN modulo 128: payloads, None if it cannot be copied, and how often each was.
+        self._kept: list[bytes | None] = [None] * KEPT if asking else []
+        self._copies = bytearray(KEPT)
         self.plan = plan
 
     @property
@@ -91,12 +105,15 @@ class WindowEncoder:
         """
         ssn = self._ssn
         self._ssn = ssn + 1 & 0xFFFF
+        if kept := self._kept:
+            kept[ssn % KEPT] = payload if len(payload) <= self._largest else None
+            self._copies[ssn % KEPT] = 0
         plan = self._plan
         if plan is None:
             return source_field(ssn), _NO_REPAIRS
         if len(payload) > self._largest:
             return source_field(ssn), self._end_run(ssn)
-        self._recent.append(len(payload).to_bytes(LENGTH_BYTES, "big") + payload)
+        self._recent.append(_symbol(payload))
         self._bare = (self._bare << 1 | 1) & self._mask
         self._since += 1
         if self._since < plan.every:
@@ -107,6 +124,22 @@ class WindowEncoder:
         self._bare &= ~self._covers
         return source_field(ssn), (self._repair(ssn, covered, plan.stride),)
 
+    def copy(self, ssn: int) -> Repair | None:
+        """A repair over this packet (u16) alone, for a peer that asks for it again.
+
+        None if it is not one of the newest 128, is too large for a repair, or was copied twice.
+        """
+        at = ssn % KEPT
+        if not self._kept or (self._ssn - 1 - ssn & 0xFFFF) >= KEPT:
+            return None
+        payload = self._kept[at]
+        if payload is None or self._copies[at] == MOST_COPIES:
+            return None
+        self._copies[at] += 1
+        self.sent_repair += 1
+        field, head = RepairHead(XOR, 1, ssn).encode()
+        return field, head + _symbol(payload)
+
     def pending(self) -> bool:
         """Whether a packet that the plan still reaches is in no repair: `flush` protects it."""
         return self._bare != 0
@@ -115,8 +148,11 @@ class WindowEncoder:
         """One repair over the newest packets that are in no repair yet; None if there are none.
 
         For a sender that falls silent: the last packets get no later repair. With `again`, one
-        more even if all are in a repair, over as many as the plan's window.
+        more even if all are in a repair, over as many as the plan's window; without a plan a copy
+        of the last packet, which shows a peer that asks what it has missed.
         """
+        if self._plan is None and again:
+            return self.copy(self._ssn - 1 & 0xFFFF)
         return self._flush(self._ssn - 1 & 0xFFFF, again=again)
 
     def _flush(self, newest: int, *, again: bool) -> Repair | None:
@@ -155,3 +191,7 @@ class WindowEncoder:
         newest = sent - covered[0] & 0xFFFF
         field, head = RepairHead(plan.field, len(covered), newest, key, stride).encode()
         return field, head + total.to_bytes(longest, "little")
+
+
+def _symbol(payload: bytes) -> bytes:
+    return len(payload).to_bytes(LENGTH_BYTES, "big") + payload
