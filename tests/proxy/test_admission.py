@@ -131,7 +131,7 @@ def test_an_invite_opens_a_sealed_session() -> None:
     assert (ack.session_token, ack.node_id, ack.region) == (0, "n1", "here")
     assert session.lease is not None
     assert (session.lease.invite, session.lease.key, session.lease.host) == ("ada", ext.key, HOST)
-    assert (ext.version, ext.fec, ext.resumed) == (8, (2, 1), False)
+    assert (ext.version, ext.fec, ext.resumed) == (8, (4, 2, 1), False)
     assert (ext.data_port, ext.data_host, ext.visible) == (4434, "node.example.com", "198.51.100.7")
     assert ext.capabilities == (2, 4)
     assert ext.limits is not None

@@ -50,7 +50,7 @@ async def test_a_client_is_told_what_came_from_it(autojump_clock: MockClock) -> 
         for data, _ in await player.host.heard():
             assert player.open(data) == []
         assert (flow.heard.received, flow.heard.lost, flow.heard.repaired) == (16, 4, 0)
-        assert world.relay.counters.fec_reports_sent == 2
+        assert world.relay.counters.fec_feedback_sent == 2
         assert world.relay.counters.fec_lost == 4
         await trio.sleep(60)
         assert await player.host.heard() == [], "nothing is reported while nothing comes"
@@ -76,7 +76,7 @@ async def test_reports_of_a_client_raise_what_it_is_sent(autojump_clock: MockClo
             player.host.send(datagram, world.address)
         await trio.sleep(0.01)
         counters = world.relay.counters
-        assert counters.fec_reports == 8
+        assert counters.fec_feedback == 8
         assert flow.last_up == last_up, "a report keeps no conversation alive"
         assert flow.sealed is not None
         assert flow.sealed.protector.explain().startswith("1 repair per packet over 4: 10.9 % lost")

@@ -11,7 +11,7 @@ ALL = (1, 2, 3)
 
 
 def test_a_node_takes_the_schemes_it_knows_in_the_clients_order() -> None:
-    assert accepted((3, 9, 1, 3, 2, 0)) == (3, 1, 2)
+    assert accepted((3, 9, 1, 4, 3, 2, 0)) == (3, 1, 4, 2)
 
 
 def test_the_operators_limit_holds() -> None:

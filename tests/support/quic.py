@@ -46,7 +46,7 @@ class EchoApp:
             return
         stream = event.stream_id
         self.got[stream] = self.got.get(stream, b"") + event.data
-        if not event.end_stream:
+        if not event.end_stream or stream & 2:  # on a unidirectional one there is no answer
             return
         request = self.got[stream]
         if request == b"boom":

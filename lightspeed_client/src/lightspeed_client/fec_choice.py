@@ -69,6 +69,12 @@ class FecChoice:
             )
         return plan.window
 
+    @property
+    def offer(self) -> tuple[FecScheme, ...]:
+        """The schemes to offer. Whoever may ask can be asked, so both ways must adapt for that."""
+        base = (FecScheme.WINDOW_XOR, FecScheme.WINDOW_GF256, FecScheme.RECEIVER_REPORTS)
+        return (*base, FecScheme.NACK) if self.up.adaptive and self.down.adaptive else base
+
     def agreed(self, schemes: frozenset[int]) -> RepairTerms:
         """What of it holds with a node that has accepted these schemes."""
         reports = FecScheme.RECEIVER_REPORTS in schemes
@@ -76,16 +82,21 @@ class FecChoice:
             up=within(self.up, schemes),
             budget_s=self.down.budget_s,
             reports_s=reports_s(self.down) if reports else None,
+            asking=FecScheme.NACK in schemes,
         )
 
 
 @attrs.frozen(kw_only=True)
 class RepairTerms:
-    """What holds with one node. `reports_s`: how often it is told what came; None never."""
+    """What holds with one node. `reports_s`: how often it is told what came; None never.
+
+    `asking`: either end may ask the other again for what is missing.
+    """
 
     up: Protection = UNPROTECTED
     budget_s: float = 0.05
     reports_s: float | None = None
+    asking: bool = False
 
     def log(self) -> ReceptionLog | None:
         """For one game's conversation."""

@@ -49,6 +49,7 @@ class Figures:
     repair_received: int
     repair_wasted: int
     repair_given_up: int
+    repair_asked: int
     delayed: int  # game packets held back by repair: 0
     sent: int
     received: int
@@ -102,6 +103,7 @@ class Totals:
     repair_wasted: int = 0
     repair_given_up: int = 0
     repair_capped: int = 0
+    repair_asked: int = 0
     delayed: int = 0
     rtt_min_ms: float | None
     rtt_median_ms: float | None

@@ -44,6 +44,7 @@ class Tally:
     repair_wasted: int = 0  # repair packets that told nothing new
     repair_given_up: int = 0  # repair packets of which too much was missing
     repair_capped: int = 0  # repair packets not sent, because of a cap
+    repair_asked: int = 0  # missing packets asked for again, each time counted
     delayed: int = 0  # game packets not handed over the moment they came
     reported_up: int = 0  # game packets whose fate the node has told
     lost_up: int = 0  # of those: did not come by themselves in time

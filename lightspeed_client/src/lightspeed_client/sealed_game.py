@@ -50,7 +50,7 @@ class SealedGame:
         terms: RepairTerms,
         largest_bytes: int,
     ) -> SealedGame:
-        flow = SealedFlow.open(end, label, terms.up, log=terms.log())
+        flow = SealedFlow.open(end, label, terms.up, log=terms.log(), asking=terms.asking)
         return cls(game, label, now, drops, flow, room(label, largest_bytes))
 
     def renew(self, end: SealedEnd, terms: RepairTerms, largest_bytes: int) -> None:
@@ -58,9 +58,10 @@ class SealedGame:
         if self._late is not None:
             self._before += _tally(self._late)
         self._late = late = self._flow
-        self._flow = SealedFlow(end, self.label, late.protector, terms.log())
-        self._flow.protector.change(terms.up)
-        late.log = None
+        self._flow = SealedFlow(end, self.label, late.protector)
+        self._flow.listen(terms.log(), asking=terms.asking)
+        self._flow.protector.change(terms.up, asking=terms.asking)
+        late.listen(None, asking=False)
         self._room = room(self.label, largest_bytes)
 
     def from_game(self, payload: bytes, now: float, timestamp_us: int) -> tuple[bytes, ...]:
@@ -122,6 +123,7 @@ def _tally(flow: SealedFlow) -> Tally:
         repair_wasted=outcome.wasted,
         repair_given_up=outcome.unrecoverable,
         repair_capped=outcome.refused,
+        repair_asked=outcome.asked,
         delayed=outcome.delayed,
         reported_up=heard.received + heard.lost,
         lost_up=heard.lost,

@@ -20,7 +20,6 @@ from lightspeed_protocol.errors import Refused, WireError
 from lightspeed_protocol.extensions import (
     Capability,
     Feature,
-    FecScheme,
     Refusal,
     RefusalCode,
     RegisterExtensions,
@@ -35,7 +34,6 @@ from .words import printable
 
 PROTOCOL_VERSION: Final = 1
 SEALED: Final = 8  # stands for header versions 8 and 9
-OUR_FEC: Final = (FecScheme.WINDOW_XOR, FecScheme.WINDOW_GF256, FecScheme.RECEIVER_REPORTS)
 NO_REGION: Final = "unknown"  # what a node says that was told none
 BROADCAST: Final = IPv4Address("255.255.255.255")
 LEAST_DATAGRAM: Final = 576  # of a node's limit that is to be believed
@@ -106,7 +104,7 @@ def register_message(
     asked = RegisterExtensions(
         credential=token,
         versions=(SEALED,),
-        fec=OUR_FEC,
+        fec=fec.offer,
         resume=resume,
         client=client,
         features=(Feature.NODE_STREAM,),

@@ -8,11 +8,13 @@ Source: PROTOCOL.md, "Sealed header"; FEC scheme (RFC 6363, 8680 terms) in `fec.
 
 from __future__ import annotations
 
+import math
 from typing import Final, Self
 
 import attrs
 
 from .errors import WireError
+from .fec.asking import Ask, Asking
 from .fec.protection import UNPROTECTED, Protection
 from .fec.protector import Protector
 from .fec.report import ReceptionLog, Report, ReportSums
@@ -33,6 +35,7 @@ BARE: Final = 64  # source packets without a repair: then none is expected
 
 _SOURCE: Final = 0  # kind of an FEC field, its top two bits; a repair has a flag as well
 _REPORT: Final = 2
+_ASK: Final = 3
 
 
 @attrs.frozen
@@ -45,6 +48,7 @@ class Outcome:
     wasted: int = 0  # repairs that told nothing new
     unrecoverable: int = 0  # repairs given up
     refused: int = 0  # repairs that the caps held back
+    asked: int = 0  # packets asked for again, each time counted
     delayed: int = 0  # source packets not delivered the moment they came
 
     def __sub__(self, other: Outcome) -> Outcome:
@@ -68,20 +72,22 @@ class SealedFlow:
     """`addresses` are bytes 8- of the headers this end sends: 12, or 36 for IPv6.
 
     Byte counts are UDP payloads: `bytes_out` whole datagrams, `payload_bytes_out` the game's.
-    With a `log` the peer is told what comes of what it sends.
+    With a `log` the peer is told what comes of what it sends, with `asking` it is asked for what
+    is missing.
     """
 
     end: SealedEnd
     addresses: bytes
     protector: Protector
     log: ReceptionLog | None = None
+    asking: Asking | None = None
     decoder: WindowDecoder | None = attrs.field(factory=_from_start)  # None: none is needed
     sent_source: int = 0
     sent_repair: int = 0
-    sent_reports: int = 0
+    sent_feedback: int = 0  # reports and asks
     bytes_out: int = 0
     payload_bytes_out: int = 0
-    repair_bytes_out: int = 0  # reports included
+    repair_bytes_out: int = 0  # reports and asks included
     bytes_in: int = 0
     payload_bytes_in: int = 0
     received: int = 0  # source packets that came or were recovered
@@ -90,6 +96,7 @@ class SealedFlow:
     heard: ReportSums = attrs.field(factory=ReportSums)  # from the peer: what came there
     header_bytes: int = attrs.field(init=False)
     _first: int = attrs.field(init=False)
+    _owed: list[bytes] = attrs.field(factory=list)  # answers to asks
     _expected_before: int = 0  # before the peer's last restart
     _lowest: int = 0  # SSN, unwrapped
     _highest: int = -1
@@ -106,13 +113,25 @@ class SealedFlow:
         protection: Protection = UNPROTECTED,
         *,
         log: ReceptionLog | None = None,
+        asking: bool = False,
     ) -> Self:
-        """A new flow. It counts on from the session's packet number, so that a peer which still
-        knows an earlier flow of these addresses takes none of its packets for old ones.
+        """A new flow; with `asking` either end may ask the other again.
+
+        It counts on from the session's packet number, so that a peer which still knows an earlier
+        flow of these addresses takes none of its packets for old ones.
         """
         first_ssn = end.sealer.number & 0xFFFF
-        protector = Protector(protection, header_size(addresses), first_ssn=first_ssn)
-        return cls(end, addresses, protector, log)
+        protector = Protector(
+            protection, header_size(addresses), first_ssn=first_ssn, asking=asking
+        )
+        flow = cls(end, addresses, protector)
+        flow.listen(log, asking=asking)
+        return flow
+
+    def listen(self, log: ReceptionLog | None, *, asking: bool) -> None:
+        """Tell the peer by this log what comes from now on."""
+        self.log = log
+        self.asking = Asking(log.gaps) if log is not None and asking else None
 
     @property
     def expected(self) -> int:
@@ -133,6 +152,7 @@ class SealedFlow:
             wasted=0 if decoder is None else decoder.wasted,
             unrecoverable=0 if decoder is None else decoder.unrecoverable,
             refused=self.protector.refused,
+            asked=0 if self.asking is None else self.asking.asked,
             delayed=self.delayed,
         )
 
@@ -151,19 +171,33 @@ class SealedFlow:
 
     def next_deadline(self) -> float:
         """When `poll` has something; infinity while it has not."""
-        due = self.protector.next_deadline()
-        log = self.log
-        return due if log is None else min(due, log.next_deadline())
+        return min(self.protector.next_deadline(), self.receiving_deadline())
+
+    def receiving_deadline(self) -> float:
+        """The same, as far as packets from the peer move it."""
+        log, asking = self.log, self.asking
+        if self._owed:
+            return -math.inf
+        if log is None:
+            return math.inf
+        if asking is None or not log.gaps.missing:
+            return log.next_deadline()
+        asking.round_trip_s = self.end.round_trip_s
+        return min(log.next_deadline(), asking.next_deadline())
 
     def poll(self, now: float) -> list[bytes]:
         """Datagrams that are due without a game packet."""
-        datagrams: list[bytes] = []
+        datagrams, self._owed = self._owed, []
         repair = self.protector.poll(now)
         if repair is not None:
             datagrams.append(self._repair(*repair, microseconds(now)))
         report = None if self.log is None else self.log.poll(now)
         if report is not None:
-            datagrams.append(self._report(report, microseconds(now)))
+            self.told.add(report)
+            datagrams.append(self._feedback(*report.encode(), microseconds(now)))
+        ask = None if self.asking is None else self.asking.poll(now)
+        if ask is not None:
+            datagrams.append(self._feedback(*ask.encode(), microseconds(now)))
         return datagrams
 
     def _repair(self, fec_field: bytes, body: bytes, timestamp_us: int) -> bytes:
@@ -175,10 +209,10 @@ class SealedFlow:
         self.repair_bytes_out += len(datagram)
         return datagram
 
-    def _report(self, report: Report, timestamp_us: int) -> bytes:
-        self.told.add(report)
-        datagram = self.end.sealer.seal(self._first, timestamp_us, self.addresses, *report.encode())
-        self.sent_reports += 1
+    def _feedback(self, fec_field: bytes, body: bytes, timestamp_us: int) -> bytes:
+        """A report or an ask."""
+        datagram = self.end.sealer.seal(self._first, timestamp_us, self.addresses, fec_field, body)
+        self.sent_feedback += 1
         self.bytes_out += len(datagram)
         self.repair_bytes_out += len(datagram)
         return datagram
@@ -202,6 +236,10 @@ class SealedFlow:
             report = Report.decode(fec_field, payload)
             self.heard.add(report)
             self.protector.report(report, now, self.end.round_trip_s)
+            return []
+        elif kind == _ASK:
+            repairs = self.protector.answer(Ask.decode(fec_field, payload), now)
+            self._owed += [self._repair(*repair, microseconds(now)) for repair in repairs]
             return []
         else:
             raise WireError("fec-field")

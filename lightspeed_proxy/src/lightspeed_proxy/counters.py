@@ -63,9 +63,9 @@ class Counters:
     fec_repair: int = 0
     fec_recovered: int = 0
     fec_repair_sent: int = 0
-    fec_reports: int = 0  # from players: what came of the packets sent to them
-    fec_reports_sent: int = 0
-    fec_bytes: int = 0  # of repairs and reports received; tunnel packets whole, as `bytes_up`
+    fec_feedback: int = 0  # from players: what came of the packets sent to them, asks for more
+    fec_feedback_sent: int = 0
+    fec_bytes: int = 0  # of repairs and feedback received; tunnel packets whole, as `bytes_up`
     fec_bytes_sent: int = 0
     fec_recovered_late: int = 0  # of `fec_recovered`, after the budget
     fec_lost: int = 0  # source packets that did not come by themselves in time
@@ -73,6 +73,7 @@ class Counters:
     fec_wasted: int = 0  # repairs received that told nothing new
     fec_unrecoverable: int = 0  # repairs received, and given up: too much was missing
     fec_capped: int = 0  # repairs not sent, because of a cap on bytes
+    fec_asked: int = 0  # packets asked for again, each time counted
     fec_delayed: int = 0  # source packets not delivered the moment they came
     bans: int = 0
     roams: int = 0  # a session's packets now come from another address
@@ -88,6 +89,7 @@ class Counters:
         self.fec_wasted += outcome.wasted
         self.fec_unrecoverable += outcome.unrecoverable
         self.fec_capped += outcome.refused
+        self.fec_asked += outcome.asked
         self.fec_delayed += outcome.delayed
 
     @property

@@ -143,7 +143,11 @@ class Flows:
         if session.end is not None:
             terms = session.repair
             flow.sealed = SealedFlow.open(
-                session.end, swap_addresses(key), terms.down or UNPROTECTED, log=terms.log()
+                session.end,
+                swap_addresses(key),
+                terms.down or UNPROTECTED,
+                log=terms.log(),
+                asking=terms.asking,
             )
         else:
             first = self.rng.randrange(0x10000)

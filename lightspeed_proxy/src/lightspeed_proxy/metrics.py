@@ -57,10 +57,14 @@ FEC_COUNTERS = {
     ),
     "fec_capped": ("fec_capped_packets", "Repair packets not sent, because of a cap on bytes."),
     "fec_delayed": ("fec_delayed_packets", "Game packets held back by repair. Always 0."),
-    "fec_reports": ("fec_reports", "Reports from players of what came to them."),
-    "fec_reports_sent": ("fec_reports_sent", "Reports to players of what came from them."),
-    "fec_bytes": ("fec_bytes", "Bytes of repair packets and reports received."),
-    "fec_bytes_sent": ("fec_bytes_sent", "Bytes of repair packets and reports sent."),
+    "fec_asked": ("fec_asked_packets", "Missing packets asked for again, each time counted."),
+    "fec_feedback": (
+        "fec_feedback_packets",
+        "Reports from players of what came to them, and what they ask for again.",
+    ),
+    "fec_feedback_sent": ("fec_feedback_packets_sent", "The same, sent to players."),
+    "fec_bytes": ("fec_bytes", "Bytes of repair packets and feedback received."),
+    "fec_bytes_sent": ("fec_bytes_sent", "Bytes of repair packets and feedback sent."),
 }
 
 

@@ -1,4 +1,4 @@
-"""What leaves a node beside the game's packets: repairs, and reports of what came.
+"""What leaves a node beside the game's packets: repairs, reports, asks for what is missing.
 
 They are within the session's limits, which are the game packets' first: nothing is lost here.
 Some follow a game packet at once; others are due by time, for whole flows (`Sessions.due`).
@@ -29,7 +29,7 @@ class RepairSender:
     wake: Callable[[], object]
 
     def send(self, session: Session, datagram: bytes, now: float) -> None:
-        """One repair or report, if there is room for it and an address that is proven."""
+        """One repair, report or ask, if there is room for it and an address that is proven."""
         if session.data is None or session.client is None or session.proof is not None:
             return
         size = len(datagram)
@@ -50,7 +50,7 @@ class RepairSender:
         if datagram[0] >> 4 == VERSION_FEC or datagram[0] & REPAIR:
             counters.fec_repair_sent += 1
         else:
-            counters.fec_reports_sent += 1
+            counters.fec_feedback_sent += 1
 
     def hasten(self, flow: Flow, at: float) -> None:
         """`send_due` is wanted for this flow no later than `at`."""

@@ -14,17 +14,21 @@ from lightspeed_protocol.fec.protection import Protection
 from lightspeed_protocol.fec.report import INTERVAL_S, ReceptionLog
 from lightspeed_protocol.fec.window import Plan
 
-SCHEMES: Final = (FecScheme.WINDOW_XOR, FecScheme.WINDOW_GF256, FecScheme.RECEIVER_REPORTS)
+SCHEMES: Final = frozenset(FecScheme)
 LEAST_REPORT_S: Final = 0.1  # between two reports, whatever a client wishes
 
 
 @attrs.frozen(kw_only=True)
 class RepairTerms:
-    """`down` None: nothing was said. `reports_s` None: the client is told nothing."""
+    """`down` None: nothing was said. `reports_s` None: the client is told nothing.
+
+    `asking`: either end may ask the other again for what is missing.
+    """
 
     down: Protection | None = None
     reports_s: float | None = None
     budget_s: float = 0.05
+    asking: bool = False
 
     @classmethod
     def agree(cls, ext: RegisterExtensions, most: float) -> RepairTerms:
@@ -36,6 +40,7 @@ class RepairTerms:
             down=None if wish is None else wish.capped(most),
             reports_s=max(wanted, LEAST_REPORT_S) if reports else None,
             budget_s=Protection().budget_s if wish is None else wish.budget_s,
+            asking=FecScheme.NACK in ext.fec,
         )
 
     def log(self) -> ReceptionLog | None:

@@ -110,9 +110,9 @@ class Session:
         self.repair = terms
         for flow in self.flows.values():
             if flow.sealed is not None:
-                flow.sealed.log = terms.log()
+                flow.sealed.listen(terms.log(), asking=terms.asking)
                 if terms.down is not None:
-                    flow.sealed.protector.change(terms.down)
+                    flow.sealed.protector.change(terms.down, asking=terms.asking)
 
     def inherit(self, old: Session) -> None:
         """Go on with the limits that another session has used up."""

@@ -254,20 +254,21 @@ class PythonFlowTable:
             if flow.session.repair.down is None and not field[0] & GF256 << 4:
                 sealed.protector.change(mirrored(field[1]))
         elif field[0]:
-            self._heard_report(flow, len(datagram))
+            self._heard_feedback(flow, len(datagram))
+            self.extras.hasten(flow, sealed.next_deadline())
             return
         elif sealed.decoder is not None and sealed.decoder.repairs:
             self.counters.fec_source += 1
             self.counters.fec_recovered += sealed.recovered - recovered
         if sealed.log is not None:
-            self.extras.hasten(flow, sealed.log.next_deadline())
+            self.extras.hasten(flow, sealed.receiving_deadline())
         self._deliver(flow, payloads, len(datagram), now)
 
-    def _heard_report(self, flow: Flow, size: int) -> None:
-        """What a client says of our packets keeps no conversation alive."""
+    def _heard_feedback(self, flow: Flow, size: int) -> None:
+        """What a client says of our packets, or asks for again, keeps no conversation alive."""
         flow.session.packets_up += 1
         flow.session.bytes_up += size + DATAGRAM_OVERHEAD
-        self.counters.fec_reports += 1
+        self.counters.fec_feedback += 1
         self.counters.fec_bytes += size
 
     def drain_down(self, ready: Sequence[int], now: float) -> None:

@@ -69,14 +69,17 @@ class Protection:
         """The same under a cap of somebody else's, who pays for the bytes."""
         return attrs.evolve(self, cap=min(self._cap, most))
 
-    def settings(self, header_bytes: int) -> Settings:
-        """For the controller. `header_bytes`: of a whole packet, less its payload."""
+    def settings(self, header_bytes: int, *, asking: bool = False) -> Settings:
+        """For the controller. `header_bytes`: of a whole packet, less its payload; `asking`: the
+        peer may ask again.
+        """
         return Settings(
             target=self.target,
             budget_s=self.budget_s,
             cap=self._cap,
             cap_kbps=self.cap_kbps,
             header_bytes=header_bytes,
+            asking=asking,
         )
 
     def credit(self) -> Credit | None:

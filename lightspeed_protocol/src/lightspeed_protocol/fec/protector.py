@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from .asking import Ask
 from .controller import Controller
 from .credit import Credit
 from .protection import Protection
@@ -28,6 +29,7 @@ class Protector:
     """
 
     __slots__ = (
+        "_asking",
         "_credit",
         "_header_bytes",
         "_quiet",
@@ -37,14 +39,29 @@ class Protector:
         "watched",
     )
 
-    def __init__(self, protection: Protection, header_bytes: int, *, first_ssn: int = 0) -> None:
-        self.protection = protection
+    def __init__(
+        self,
+        protection: Protection,
+        header_bytes: int,
+        *,
+        first_ssn: int = 0,
+        asking: bool = False,
+    ) -> None:
+        """`asking`: the peer may ask again, and is answered where the protection adapts."""
         self._header_bytes = header_bytes + UDP_IP_BYTES
+        self.encoder = WindowEncoder(None, first_ssn=first_ssn)
+        self._adopt(protection, asking=asking)
+
+    def _adopt(self, protection: Protection, *, asking: bool) -> None:
+        self.protection = protection
+        self._asking = asking and protection.adaptive
         self.controller = Controller(
-            protection.settings(self._header_bytes),
+            protection.settings(self._header_bytes, asking=self._asking),
             fixed=None if protection.adaptive else (protection.plan,),
         )
-        self.encoder = WindowEncoder(self.controller.plan, first_ssn=first_ssn)
+        self.encoder.plan = self.controller.plan
+        if self._asking:
+            self.encoder.keep()
         self.watched = protection.active  # else nothing is ever decided here
         self._credit: Credit | None = protection.credit()
         self._quiet = QuietTimer(protection.budget_s)
@@ -54,15 +71,10 @@ class Protector:
         """Repairs that the caps held back."""
         return 0 if self._credit is None else self._credit.refused
 
-    def change(self, protection: Protection) -> None:
+    def change(self, protection: Protection, *, asking: bool = False) -> None:
         """Protect in another way from the next packet on; the numbers go on."""
-        if protection == self.protection:
-            return
-        other = Protector(protection, self._header_bytes - UDP_IP_BYTES)
-        self.protection, self.controller = protection, other.controller
-        self.watched = other.watched
-        self._credit, self._quiet = other._credit, other._quiet
-        self.encoder.plan = other.encoder.plan
+        if protection != self.protection or (asking and protection.adaptive) != self._asking:
+            self._adopt(protection, asking=asking)
 
     def protect(self, payload: bytes, now: float) -> tuple[bytes, tuple[Repair, ...]]:
         """The FEC field of this source packet, and the repairs to send right after it."""
@@ -77,15 +89,22 @@ class Protector:
         if credit is not None:
             credit.earn(len(payload) + self._header_bytes, now)
         field, repairs = encoder.protect(payload)
-        if repairs and credit is not None:
-            repairs = tuple(each for each in repairs if self._pays(credit, each, now))
-        if encoder.plan is not None:
+        if repairs:
+            repairs = tuple(each for each in repairs if self._pays(each, now))
+        if controller.repairs_silence:
             self._quiet.sent(now, pending=encoder.pending(), interval_s=controller.interval_s)
         return field, repairs
 
     def report(self, report: Report, now: float, round_trip_s: float) -> None:
         """What the receiver says came of the packets sent."""
         self.controller.report(report, now, round_trip_s)
+
+    def answer(self, ask: Ask, now: float) -> list[Repair]:
+        """Copies of what is asked for, as far as they are still kept and the caps allow."""
+        if not self._asking or not self.controller.answers:
+            return []
+        copies = (self.encoder.copy(ssn) for ssn in ask.ssns)
+        return [each for each in copies if each is not None and self._pays(each, now)]
 
     def next_deadline(self) -> float:
         """When `poll` has a repair; infinity while there is nothing to wait for."""
@@ -99,13 +118,12 @@ class Protector:
         if repair is None:
             self._quiet.stop()
             return None
-        if self._credit is not None and not self._pays(self._credit, repair, now):
-            return None
-        return repair
+        return repair if self._pays(repair, now) else None
 
     def explain(self) -> str:
         """What is done now and why, in one line."""
         return self.controller.explain()
 
-    def _pays(self, credit: Credit, repair: Repair, now: float) -> bool:
-        return credit.spend(len(repair[1]) + self._header_bytes, now)
+    def _pays(self, repair: Repair, now: float) -> bool:
+        credit = self._credit
+        return credit is None or credit.spend(len(repair[1]) + self._header_bytes, now)

@@ -60,7 +60,7 @@ class WindowEncoder:
         largest_payload: int = MAX_PAYLOAD,
         asking: bool = False,
     ) -> None:
-        """No plan: packets are numbered, no repair is made. `asking`: `copy` is of use.
+        """No plan: packets are numbered, no repair is made. `asking`: as `keep`.
 
         A repair is 4 bytes longer than the longest packet it covers, so a path that carries
         payloads up to n bytes takes `largest_payload` n - 4. Never above 1400.
@@ -75,8 +75,10 @@ class WindowEncoder:
         self._plan: Plan | None = None
         self._mask = self._covers = 0
         # By SSN modulo 128: payloads, None if it cannot be copied, and how often each was.
-        self._kept: list[bytes | None] = [None] * KEPT if asking else []
-        self._copies = bytearray(KEPT)
+        self._kept: list[bytes | None] = []
+        self._copies = bytearray()
+        if asking:
+            self.keep()
         self.plan = plan
 
     @property
@@ -123,6 +125,11 @@ class WindowEncoder:
             return source_field(ssn), _NO_REPAIRS  # the flow is younger than the delay
         self._bare &= ~self._covers
         return source_field(ssn), (self._repair(ssn, covered, plan.stride),)
+
+    def keep(self) -> None:
+        """From now on `copy` is of use."""
+        if not self._kept:
+            self._kept, self._copies = [None] * KEPT, bytearray(KEPT)
 
     def copy(self, ssn: int) -> Repair | None:
         """A repair over this packet (u16) alone, for a peer that asks for it again.
