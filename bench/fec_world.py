@@ -26,7 +26,7 @@ from lightspeed_protocol.fec.window import Plan, WindowDecoder, WindowEncoder
 from lightspeed_protocol.fec.window_encoder import Repair
 from lightspeed_protocol.fec.window_plan import KEYS, MAX_REACH
 
-from .loss_world import HEADER_BYTES
+from .loss_world import HEADER_BYTES, Weather
 
 BUDGET_S: Final = 0.05
 SECOND_PATH_S: Final = 0.01  # that the second path takes longer
@@ -55,27 +55,17 @@ class Scheme:
 
 
 @attrs.frozen
-class Weather:
-    """Packets lost each by itself, or in bad times that last `run` slots in the mean.
-
-    A slot is 1 / `slots` of a second; all that is sent in a bad one is lost.
-    """
-
-    loss: float
-    run: float | None = None
-
-
-@attrs.frozen
 class Traffic:
     """When packets leave: `burst` of them at `rate`, over again after `period_s`.
 
-    `rate` None: all of a burst at once. `sizes` of payloads are equally likely in between.
+    `rate` None: all of a burst at once, which is then a tick. `sizes` of payloads are equally
+    likely in between. Bad times are counted in the time between packets, or in ticks.
     """
 
     rate: float | None = 64.0
     burst: int = 1
     period_s: float | None = None  # None: equally far apart
-    sizes: tuple[int, int] = (100, 100)
+    sizes: tuple[int, int] = (100, 100)  # bytes, least and most
     quiet: bool = False  # whether the quiet timer repairs what a silence leaves
 
     def times(self) -> Iterator[float]:
@@ -88,8 +78,15 @@ class Traffic:
                 yield number * self.period_s + (at / self.rate if self.rate else at * 1e-5)
 
     @property
+    def mean_rate(self) -> float:
+        """Packets a second, as a controller would see it."""
+        if self.period_s is None or self.quiet:  # pauses aside
+            assert self.rate is not None
+            return self.rate
+        return self.burst / self.period_s
+
+    @property
     def slot_s(self) -> float:
-        """How long a bad time's unit is: between packets, or of a tick."""
         if self.rate is not None:
             return 1 / self.rate
         assert self.period_s is not None
