@@ -25,14 +25,14 @@ import attrs
 
 from . import fec_plot, fec_tables
 from .fec_cells import LOSSES, OTHERS, SCHEMES, Cell, games, goals
-from .fec_course import CALM, Course, drive, runs
+from .fec_course import CALM, Course, Courses, drive, runs
 from .fec_order import Deliveries, order
 from .fec_world import Outcome, simulate
 from .loss_world import TIMELINE, Tally
 
 ROOT: Final = Path(__file__).parent.parent
 PACKETS: Final = 1_000_000  # in each cell,
-GOAL_PACKETS: Final = 4_000_000  # and where a target is judged
+GOAL_PACKETS: Final = 2_000_000  # and where a target is judged
 QUICK: Final = 20  # times fewer
 SEED: Final = 1
 
@@ -48,11 +48,13 @@ class Everything:
     outcomes: Outcomes = attrs.field(factory=dict)
     order: Deliveries = attrs.field(factory=lambda: Deliveries(0))
     timeline: list[list[Tally]] = attrs.field(factory=list)
+    two_paths: list[list[Tally]] = attrs.field(factory=list)
     calm: list[list[Tally]] = attrs.field(factory=list)
 
     @property
-    def courses(self) -> tuple[Course, Course]:
-        return Course.over(TIMELINE, self.timeline), Course.over(CALM, self.calm)
+    def courses(self) -> Courses:
+        one, two = (Course.over(TIMELINE, runs) for runs in (self.timeline, self.two_paths))
+        return Courses(one, two, Course.over(CALM, self.calm))
 
 
 def cells(found: Everything) -> dict[Cell, int]:
@@ -76,6 +78,8 @@ def run(found: Everything) -> None:
         for number in range(runs(found.packets)):
             jobs[pool.submit(drive, TIMELINE, number)] = found.timeline.append
             jobs[pool.submit(drive, CALM, number)] = found.calm.append
+            two = pool.submit(drive, TIMELINE, number, second_path=True)
+            jobs[two] = found.two_paths.append
         for cell, packets in cells(found).items():
             job = pool.submit(simulate, cell.scheme, cell.weather, cell.traffic, packets, SEED)
             jobs[job] = functools.partial(found.outcomes.__setitem__, cell)
@@ -87,7 +91,7 @@ def run(found: Everything) -> None:
 
 
 def as_json(found: Everything) -> dict[str, Any]:
-    timeline, calm = found.courses
+    courses = found.courses
     return {
         "packets": found.packets,
         "goal_packets": found.goal_packets,
@@ -106,10 +110,12 @@ def as_json(found: Everything) -> dict[str, Any]:
             for goal in goals()
         ],
         "adaptive": {
-            "r50": timeline.total.r50,
-            "bytes": timeline.total.bytes_ratio,
-            "parts": [attrs.asdict(part) for part in timeline.parts],
-            "bytes_after_calm": calm.parts[2].bytes_ratio,
+            name: {
+                "r50": course.total.r50,
+                "bytes": course.total.bytes_ratio,
+                "parts": [attrs.asdict(part) for part in course.parts],
+            }
+            for name, course in attrs.asdict(courses, recurse=False).items()
         },
         "order": attrs.asdict(found.order, filter=lambda field, _: field.name != "_known"),
     }
@@ -132,8 +138,7 @@ def main() -> int:
     options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_text(json.dumps(as_json(found), indent=1) + "\n")
     fec_plot.draw(found.outcomes, options.docs / "loss-repair.svg")
-    timeline, calm = found.courses
-    tables = fec_tables.tables(found.outcomes, timeline, calm, found.order)
+    tables = fec_tables.tables(found.outcomes, found.courses, found.order)
     fec_tables.insert(options.docs / "loss-repair.md", tables)
     print("\n\n".join(tables.values()))
     missed = [line for table in tables.values() for line in table.splitlines() if "MISSED" in line]

@@ -48,7 +48,7 @@ def draw(outcomes: Outcomes, target: Path) -> None:
     pyplot: Any = importlib.import_module("matplotlib.pyplot")
     with pyplot.rc_context(STYLE):
         figure, grid = pyplot.subplots(
-            2, COLUMNS, figsize=(12, 6.6), sharex=True, sharey=True, layout="constrained"
+            2, COLUMNS, figsize=(12, 6.4), sharex=True, sharey=True, layout="constrained"
         )
         panels = list(grid.flat)
         for axes, (name, weather) in zip(panels, LOSSES, strict=False):
@@ -57,10 +57,11 @@ def draw(outcomes: Outcomes, target: Path) -> None:
         for axes in grid[:, 0]:
             axes.set_ylabel("not known within 50 ms, %")
         for axes in panels[COLUMNS - 1 : -1]:
-            axes.set_xlabel("bytes sent / bytes of the game's packets")
+            axes.set_xlabel("bytes, times the game's own")
         panels[COLUMNS - 1].xaxis.set_tick_params(labelbottom=True)
         handles, labels = panels[0].get_legend_handles_labels()
-        panels[-1].legend(handles, labels, loc="center", frameon=False, labelspacing=0.9)
+        legend = panels[-1].legend(handles, labels, loc="center", fontsize=8, frameon=False)
+        legend.set_in_layout(False)
         panels[-1].axis("off")
         metadata = {"Date": None} if target.suffix == ".svg" else None
         figure.savefig(target, metadata=metadata, dpi=100)
@@ -74,8 +75,8 @@ def _panel(axes: Any, found: dict[Scheme, Outcome]) -> None:
     bounds = [unprotected, *(_seen(outcome.bound_r50) for outcome in line)]
     left = [unprotected, *(_seen(outcome.r50) for outcome in line)]
     axes.fill_between(costs, FLOOR / 10, bounds, color=GREY, lw=0)
-    axes.plot(costs, bounds, "--", color=BLACK, lw=1, label="bound: no code leaves less (one path)")
-    name = "window of 4, 1 repair per 8, 4, 3, 2, 1"
+    axes.plot(costs, bounds, "--", color=BLACK, lw=1, label="no code leaves less on one path")
+    name = "window of 4, 1 per 8, 4, 3, 2, 1"
     axes.plot(costs, left, "o-", color=BLUE, ms=5, lw=1.6, label=name)
     others = [(label, scheme) for label, scheme in SCHEMES if scheme not in ON_THE_LINE]
     for (label, scheme), (color, marker, size) in zip(others, POINTS, strict=True):
@@ -85,10 +86,12 @@ def _panel(axes: Any, found: dict[Scheme, Outcome]) -> None:
         )
     axes.set_yscale("log")
     axes.set_ylim(FLOOR / 1.6, TOP)
-    axes.set_xlim(0.97, 2.2)
+    axes.set_xlim(0.97, 2.15)
+    axes.set_xticks((1.0, 1.25, 1.5, 1.75, 2.0))
     axes.grid(which="major", color="#dddddd", lw=0.6)
     axes.set_axisbelow(True)
     axes.yaxis.set_major_formatter(_tick)
+    axes.minorticks_off()
 
 
 def _tick(value: float, _: int) -> str:
