@@ -122,7 +122,16 @@ def as_json(found: Everything) -> dict[str, Any]:
 
 
 def figures(outcome: Outcome) -> dict[str, float]:
-    names = ("r50", "error", "bound_r50", "bytes_ratio", "repair_delay_ms", "packets", "unknown")
+    names = (
+        "r50",
+        "error",
+        "bound_r50",
+        "bytes_ratio",
+        "repair_delay_ms",
+        "packets",
+        "missing",
+        "bound",
+    )
     return {name: getattr(outcome, name) for name in names}
 
 

@@ -138,19 +138,19 @@ def games() -> list[tuple[str, Cell]]:
 # Plans that the controller does not have, where they do better than those it has.
 OTHERS: Final[tuple[tuple[str, Cell], ...]] = (
     (
-        "30 ticks a second of 3 packets, 5 % of whole ticks, 2.15",
+        "30 ticks a second of 3 packets, 5 % of whole ticks, within 2.15",
         Cell(Scheme(Plan(1, 1, delay=3)), *TICKS[3][1:]),
     ),
     (
-        "5 % in bursts of 3, 1.30",
+        "5 % in bursts of 3, within 1.30",
         Cell(Scheme(Plan(4, 2, stride=3)), Weather(0.05, 3)),
     ),
     (
-        "5 % in bursts of 3 on each of two paths, 1.60",
+        "5 % in bursts of 3 on each of two paths, within 1.60",
         Cell(Scheme(Plan(2, 2, stride=2), second_path=True), Weather(0.05, 3)),
     ),
     (
-        "5 % in bursts of 3 on each of two paths, 2.15",
+        "5 % in bursts of 3 on each of two paths, within 2.15",
         Cell(Scheme(Plan(1, 2, stride=2), second_path=True), Weather(0.05, 3)),
     ),
 )
@@ -164,4 +164,5 @@ def words(scheme: Scheme) -> str:
     if plan.window == 1:
         return "copy at once"
     apart = "" if plan.stride == 1 else f", {plan.stride} apart"
-    return f"1 per {plan.every} over {plan.window}{apart}"
+    packets = "packet" if plan.every == 1 else f"{plan.every}"
+    return f"1 per {packets} over {plan.window}{apart}"

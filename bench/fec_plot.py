@@ -70,7 +70,7 @@ def draw(outcomes: Outcomes, target: Path) -> None:
 
 def _panel(axes: Any, found: dict[Scheme, Outcome]) -> None:
     line = [found[scheme] for scheme in ON_THE_LINE]
-    unprotected = 100 * line[0].lost / line[0].packets
+    unprotected = 100 * line[0].taken / line[0].packets
     costs = [1.0, *(outcome.bytes_ratio for outcome in line)]
     bounds = [unprotected, *(_seen(outcome.bound_r50) for outcome in line)]
     left = [unprotected, *(_seen(outcome.r50) for outcome in line)]

@@ -147,7 +147,7 @@ def _games(outcomes: Outcomes, named: list[tuple[str, Cell]]) -> str:
 
 
 def _silence(outcome: Outcome) -> str:
-    last = 100 * outcome.last_unknown / (outcome.packets / PAUSE_CELL.traffic.burst)
+    last = 100 * outcome.last_missing / (outcome.packets / PAUSE_CELL.traffic.burst)
     met = last <= LAST_MOST and outcome.bytes_ratio <= LAST_LIMIT
     return _table(
         ["last packets before a silence", "bytes", "target", ""],

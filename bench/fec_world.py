@@ -16,6 +16,7 @@ import functools
 import itertools
 import math
 import random
+import statistics
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -26,7 +27,7 @@ from lightspeed_protocol.fec.window import Plan, WindowDecoder, WindowEncoder
 from lightspeed_protocol.fec.window_encoder import Repair
 from lightspeed_protocol.fec.window_plan import KEYS, MAX_REACH
 
-from .loss_world import HEADER_BYTES, Weather
+from .loss_world import HEADER_BYTES, Tally, Weather
 
 BUDGET_S: Final = 0.05
 SECOND_PATH_S: Final = 0.01  # that the second path takes longer
@@ -77,6 +78,10 @@ class Traffic:
                 number, at = divmod(i, self.burst)
                 yield number * self.period_s + (at / self.rate if self.rate else at * 1e-5)
 
+    def is_last(self, number: int) -> bool:
+        """Whether this packet ends a burst."""
+        return number % self.burst == self.burst - 1
+
     @property
     def mean_rate(self) -> float:
         """Packets a second, as a controller would see it."""
@@ -94,28 +99,31 @@ class Traffic:
 
 
 @attrs.define
-class Outcome:
+class Outcome(Tally):
     """What became of the packets, and what it cost."""
 
-    packets: int = 0
-    lost: int = 0  # on the way
-    in_time: int = 0  # of those lost: repaired within the budget
-    repaired: int = 0
-    waited_s: float = 0.0  # in all, for those repaired
-    bound: int = 0  # packets that any code would leave unknown
-    source_bytes: int = 0
-    repair_bytes: int = 0
-    last_unknown: int = 0  # of the last packets of bursts
-    batches: list[int] = attrs.field(factory=list)  # unknown in each
+    taken: int = 0  # on the way, before any repair
+    bound: int = 0  # packets that any code would leave unknown in time
+    last_missing: int = 0  # of the last packets of bursts
+    batches: list[int] = attrs.field(factory=list)  # missing in each
 
-    @property
-    def unknown(self) -> int:
-        return self.lost - self.in_time
+    def miss(self, is_last: bool) -> None:
+        """A packet of the newest batch is lost."""
+        self.taken += 1
+        self.lost += 1
+        self.missing += 1
+        self.batches[-1] += 1
+        self.last_missing += is_last
 
-    @property
-    def r50(self) -> float:
-        """Percent."""
-        return 100 * self.unknown / self.packets
+    def repair(self, waited_s: float, batch: int, is_last: bool) -> None:
+        """One that was lost is known after all."""
+        self.lost -= 1
+        self.repaired += 1
+        self.waited_s += waited_s
+        if waited_s <= BUDGET_S + SLACK_S:
+            self.missing -= 1
+            self.batches[batch] -= 1
+            self.last_missing -= is_last
 
     @property
     def bound_r50(self) -> float:
@@ -125,18 +133,7 @@ class Outcome:
     @property
     def error(self) -> float:
         """Standard error of r50, percent, with failures that come in groups."""
-        count = len(self.batches)
-        mean = sum(self.batches) / count
-        variance = sum((each - mean) ** 2 for each in self.batches) / (count - 1)
-        return 100 * math.sqrt(variance / count) / BATCH
-
-    @property
-    def bytes_ratio(self) -> float:
-        return 1 + self.repair_bytes / self.source_bytes
-
-    @property
-    def repair_delay_ms(self) -> float:
-        return 1000 * self.waited_s / self.repaired if self.repaired else 0.0
+        return 100 * statistics.stdev(self.batches) / math.sqrt(len(self.batches)) / BATCH
 
 
 def simulate(
@@ -152,7 +149,7 @@ def simulate(
     bound = Bound(BUDGET_S)
     result = Outcome(packets)
     missing: dict[int, tuple[int, float]] = {}  # by SSN: number and when it was sent
-    number, batched = -1, 0
+    number = -1
     useful_until = -math.inf  # for a repair
     for now, payload, repairs in _moments(scheme, traffic):
         if payload is not None:
@@ -160,16 +157,14 @@ def simulate(
             if number == packets + UNDISTURBED:
                 break
             if number >= UNDISTURBED and (number - UNDISTURBED) % BATCH == 0:
-                result.batches.append(result.unknown - batched)
-                batched = result.unknown
+                result.batches.append(0)
                 bound.settle(now)
             result.source_bytes += len(payload) + HEADER_BYTES
             if first(now) and number >= UNDISTURBED:
-                result.lost += 1
+                result.miss(traffic.is_last(number))
                 missing[number % SSNS] = number, now
                 bound.lost(now)
                 useful_until = now + BUDGET_S
-                result.last_unknown += number % traffic.burst == traffic.burst - 1
             elif decoder.source(number % SSNS, payload) != [payload]:
                 raise AssertionError(f"packet {number} was not delivered as it came")
         for field, body in repairs:
@@ -183,12 +178,8 @@ def simulate(
                 its, sent_s = missing.pop(ssn, (-1, 0.0))
                 if its < 0 or known != payloads[ssn]:
                     raise AssertionError(f"delivered twice or wrong after packet {number}: {ssn}")
-                waited_s = now + longer_s - sent_s
-                result.repaired += 1
-                result.waited_s += waited_s
-                if waited_s <= BUDGET_S + SLACK_S:
-                    result.in_time += 1
-                    result.last_unknown -= its % traffic.burst == traffic.burst - 1
+                batch = (its - UNDISTURBED) // BATCH
+                result.repair(now + longer_s - sent_s, batch, traffic.is_last(its))
     result.bound = bound.settle(math.inf)
     return result
 

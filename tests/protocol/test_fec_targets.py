@@ -9,15 +9,17 @@ import math
 import multiprocessing
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 
 import pytest
 from lightspeed_protocol.fec.window import Plan
 
-from bench.fec_cells import DELAYS_MS, LAST_LIMIT, PAUSE_CELL, Cell, Goal, choose, goals
+from bench.fec_cells import DELAYS_MS, LAST_LIMIT, PAUSE_CELL, Cell, Goal, choose, goals, words
 from bench.fec_order import order
 from bench.fec_world import Outcome, Scheme, Traffic, simulate
 from bench.loss_world import Weather
 
+DOCUMENT = Path(__file__).parents[2] / "docs/loss-repair.md"
 PACKETS = 100_000
 SEED = 7
 GROUP = 2.0  # packets that are missing together where losses do not cling: 1.6 to 2.1, measured
@@ -80,12 +82,12 @@ def test_the_last_packet_before_a_silence_is_repaired(outcomes: dict[Cell, Outco
     outcome = outcomes[PAUSE_CELL]
     assert outcome.bytes_ratio <= LAST_LIMIT
     most = 0.05 / 100 * LAST_PACKETS
-    assert outcome.last_unknown <= most + 3 * math.sqrt(most)
+    assert outcome.last_missing <= most + 3 * math.sqrt(most)
 
 
 def test_the_bound_is_never_beaten(outcomes: dict[Cell, Outcome]) -> None:
     for cell, outcome in outcomes.items():
-        assert outcome.unknown >= outcome.bound, cell
+        assert outcome.missing >= outcome.bound, cell
 
 
 def test_copies_fail_as_often_as_arithmetic_says(outcomes: dict[Cell, Outcome]) -> None:
@@ -116,6 +118,13 @@ def test_nothing_is_wrong_nothing_comes_twice_and_nothing_waits() -> None:
     seen = order(PACKETS, SEED)
     assert (seen.wrong, seen.twice, seen.held_back) == (0, 0, 0)
     assert seen.recovered > PACKETS / 25
+
+
+def test_the_document_has_a_row_for_every_target_and_none_is_missed() -> None:
+    text = DOCUMENT.read_text()
+    for goal in goals():
+        assert f"| {goal.row} | {goal.limit:.2f} | {words(goal.cell.scheme)} |" in text
+    assert "MISSED" not in text
 
 
 def test_a_run_depends_on_its_seed_alone() -> None:
