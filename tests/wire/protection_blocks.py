@@ -1,4 +1,4 @@
-"""Vectors of what Register says of loss repair, made with struct alone. See `make_sealed_vectors`."""
+"""Vectors of what Register says of repair, made with struct alone. See `make_sealed_vectors`."""
 
 from __future__ import annotations
 

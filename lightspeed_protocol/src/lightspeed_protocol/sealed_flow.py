@@ -97,6 +97,7 @@ class SealedFlow:
     header_bytes: int = attrs.field(init=False)
     _first: int = attrs.field(init=False)
     _owed: list[bytes] = attrs.field(factory=list)  # answers to asks
+    _asked_before: int = 0  # by those that asked before `asking`
     _expected_before: int = 0  # before the peer's last restart
     _lowest: int = 0  # SSN, unwrapped
     _highest: int = -1
@@ -130,6 +131,7 @@ class SealedFlow:
 
     def listen(self, log: ReceptionLog | None, *, asking: bool) -> None:
         """Tell the peer by this log what comes from now on."""
+        self._asked_before = self.asked
         self.log = log
         self.asking = Asking(log.gaps) if log is not None and asking else None
 
@@ -142,6 +144,11 @@ class SealedFlow:
     def recovered(self) -> int:
         return 0 if self.decoder is None else self.decoder.recovered
 
+    @property
+    def asked(self) -> int:
+        """Packets asked for again, each time counted."""
+        return self._asked_before + (0 if self.asking is None else self.asking.asked)
+
     def outcome(self) -> Outcome:
         """What the packet path does not count one by one."""
         told, decoder = self.told, self.decoder
@@ -152,7 +159,7 @@ class SealedFlow:
             wasted=0 if decoder is None else decoder.wasted,
             unrecoverable=0 if decoder is None else decoder.unrecoverable,
             refused=self.protector.refused,
-            asked=0 if self.asking is None else self.asking.asked,
+            asked=self.asked,
             delayed=self.delayed,
         )
 
@@ -195,9 +202,10 @@ class SealedFlow:
         if report is not None:
             self.told.add(report)
             datagrams.append(self._feedback(*report.encode(), microseconds(now)))
-        ask = None if self.asking is None else self.asking.poll(now)
-        if ask is not None:
-            datagrams.append(self._feedback(*ask.encode(), microseconds(now)))
+        if self.asking is not None:
+            self.asking.round_trip_s = self.end.round_trip_s
+            if (ask := self.asking.poll(now)) is not None:
+                datagrams.append(self._feedback(*ask.encode(), microseconds(now)))
         return datagrams
 
     def _repair(self, fec_field: bytes, body: bytes, timestamp_us: int) -> bytes:
@@ -265,8 +273,8 @@ class SealedFlow:
             log.came(ssn, now)
             if len(delivered) > 1:
                 self._log_rebuilt(decoder, log, now)
-        if not decoder.repairs and decoder.sources >= BARE:
-            self.decoder = None  # until the first repair packet
+        if not decoder.repairs and decoder.sources >= BARE and self.asking is None:
+            self.decoder = None  # until the first repair packet, of which nothing is expected
         return delivered
 
     def _take_repair(self, fec_field: bytes, body: bytes, now: float) -> list[bytes]:
