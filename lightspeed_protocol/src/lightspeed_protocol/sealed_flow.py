@@ -32,6 +32,7 @@ from .seal import (
 from .sequence import JUMP, distance
 
 BARE: Final = 64  # source packets without a repair: then none is expected
+MOST_OWED: Final = 256  # answers to asks that wait for `poll`: then no further ask is answered
 
 _SOURCE: Final = 0  # kind of an FEC field, its top two bits; a repair has a flag as well
 _REPORT: Final = 2
@@ -246,8 +247,10 @@ class SealedFlow:
             self.protector.report(report, now, self.end.round_trip_s)
             return []
         elif kind == _ASK:
-            repairs = self.protector.answer(Ask.decode(fec_field, payload), now)
-            self._owed += [self._repair(*repair, microseconds(now)) for repair in repairs]
+            ask = Ask.decode(fec_field, payload)
+            if len(self._owed) < MOST_OWED:
+                repairs = self.protector.answer(ask, now)
+                self._owed += [self._repair(*repair, microseconds(now)) for repair in repairs]
             return []
         else:
             raise WireError("fec-field")
