@@ -81,7 +81,11 @@ def test_a_packet_that_says_nothing_is_refused() -> None:
     seal = one.end.sealer.seal
     for first, field, payload, reason in (
         (0x80, bytes(4), b"", "empty"),
+        (0x80, b"\x01\0\0\0", b"x", "fec-field"),
+        (0x80, b"\x20\0\0\0", b"x", "fec-field"),
+        (0x80, b"\0\x01\0\0", b"x", "fec-field"),
         (0x80, b"\x40\0\0\0", b"x", "fec-field"),
+        (0x80, b"\x80\0\0\0", b"x", "fec-field"),
         (0x80, b"\xc0\0\0\0", b"x", "fec-field"),
         (0x88, b"\0\0\0\0", b"x", "fec-field"),
         (0x88, b"\x50\0\0\0", b"", "fec-field"),

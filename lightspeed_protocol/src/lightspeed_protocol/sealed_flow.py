@@ -34,8 +34,8 @@ from .sequence import JUMP, distance
 BARE: Final = 64  # source packets without a repair: then none is expected
 MOST_OWED: Final = 256  # answers to asks that wait for `poll`: then no further ask is answered
 
-_SOURCE: Final = 0  # kind of an FEC field, its top two bits; a repair has a flag as well
-_REPORT: Final = 2
+_SOURCE: Final = b"\0\0"  # in front of the SSN
+_REPORT: Final = 2  # kind of an FEC field, its top two bits; a repair has a flag as well
 _ASK: Final = 3
 
 
@@ -239,9 +239,9 @@ class SealedFlow:
         """As `receive`, for a packet that is not one object."""
         if flags & REPAIR:
             delivered = self._take_repair(fec_field, payload, now)
-        elif (kind := fec_field[0] >> 6) == _SOURCE:
+        elif fec_field[:2] == _SOURCE:
             delivered = self._take_source(fec_field[2] << 8 | fec_field[3], payload, now)
-        elif kind == _REPORT:
+        elif (kind := fec_field[0] >> 6) == _REPORT:
             report = Report.decode(fec_field, payload)
             self.heard.add(report)
             self.protector.report(report, now, self.end.round_trip_s)
