@@ -8,6 +8,8 @@ from __future__ import annotations
 import struct
 from typing import Any, Final
 
+from tests.wire.ask_packets import refused
+
 Vector = dict[str, Any]
 
 # Highest SSN; received, lost, runs, repaired, late; longest, path.
@@ -60,15 +62,7 @@ def reports() -> list[Vector]:
             },
         }
         for name, highest, counts, longest, path in REPORTS
-    ] + [
-        {
-            "id": f"fec/report/{name}",
-            "kind": "fec.report",
-            "hex": (field + payload).hex(),
-            "error": "fec-field",
-        }
-        for name, field, payload in NO_REPORTS
-    ]
+    ] + refused("fec.report", NO_REPORTS)
 
 
 # Number, round trip in microseconds, and what the payload says in 100 of them.

@@ -6,7 +6,8 @@ Source: PROTOCOL.md; the vectors' own field names.
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeVar
 
 import attrs
 
@@ -18,6 +19,8 @@ from .fec.protection import Protection
 from .fec.report import Report
 from .fec.window import Plan, WindowDecoder, WindowEncoder
 from .keepalive import decode_probe, encode_probe
+
+Feedback = TypeVar("Feedback", Report, Ask)
 
 # --- fec.*
 
@@ -51,32 +54,27 @@ def _fec_rebuild(vector: Vector) -> Fields:
     }
 
 
-def _fec_report(vector: Vector) -> Fields:
+def _feedback(
+    vector: Vector,
+    decode: Callable[[bytes, bytes], Feedback],
+    said: Callable[[Feedback], Fields],
+) -> Fields:
     """The FEC field and the payload behind it, read and written again."""
     raw = bytes.fromhex(vector["hex"])
     try:
-        found = Report.decode(raw[:FEC_BYTES], raw[FEC_BYTES:])
+        found = decode(raw[:FEC_BYTES], raw[FEC_BYTES:])
     except WireError as error:
         return error_fields(error)
     again = b"".join(found.encode())
-    return {
-        "fields": plain(found),
-        "error": None if again == raw else f"written as {again.hex()}",
-    }
+    return said(found) | {"error": None if again == raw else f"written as {again.hex()}"}
+
+
+def _fec_report(vector: Vector) -> Fields:
+    return _feedback(vector, Report.decode, lambda report: {"fields": plain(report)})
 
 
 def _fec_ask(vector: Vector) -> Fields:
-    """The FEC field and the payload behind it, read and written again."""
-    raw = bytes.fromhex(vector["hex"])
-    try:
-        found = Ask.decode(raw[:FEC_BYTES], raw[FEC_BYTES:])
-    except WireError as error:
-        return error_fields(error)
-    again = b"".join(found.encode())
-    return {
-        "ssns": list(found.ssns),
-        "error": None if again == raw else f"written as {again.hex()}",
-    }
+    return _feedback(vector, Ask.decode, lambda ask: {"ssns": list(ask.ssns)})
 
 
 # --- keepalive.probe
