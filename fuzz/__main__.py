@@ -23,8 +23,8 @@ from typing import Any, Final
 import attrs
 
 NAMES: Final = (
-    *("control", "extensions", "invite", "sealed", "window", "honest-window", "unwrap", "xor"),
-    *("telemetry", "cookie", "quic"),
+    *("control", "extensions", "repair-words", "invite", "sealed", "window", "honest-window"),
+    *("unwrap", "xor", "telemetry", "cookie", "quic"),
 )
 ROOT: Final = Path(__file__).parents[1]
 FINDINGS: Final = Path("dist", "fuzz")

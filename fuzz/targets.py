@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,12 +25,14 @@ from lightspeed_protocol.extensions import (
     encode_refusal,
     encode_register,
 )
+from lightspeed_protocol.fec.asking import Ask
 from lightspeed_protocol.fec.protection import Protection
-from lightspeed_protocol.fec.report import ReceptionLog
+from lightspeed_protocol.fec.report import ReceptionLog, Report
 from lightspeed_protocol.fec.window import Plan, WindowDecoder, WindowEncoder
 from lightspeed_protocol.fec.xor import XorDecoder
 from lightspeed_protocol.header import HEADER_BYTES
 from lightspeed_protocol.invite import Invite
+from lightspeed_protocol.keepalive import PROBE_BYTES, decode_probe, encode_probe
 from lightspeed_protocol.seal import REPAIR, SealedEnd
 from lightspeed_protocol.sealed_flow import SealedFlow
 
@@ -80,6 +83,26 @@ def extensions(data: bytes) -> None:
         elif read is decode_refusal:
             again = decode_refusal(encode_refusal(found))
         assert again is None or again == found
+
+
+def repair_words(data: bytes) -> None:
+    """What is said of repair: reports, asks, probes, tag 7; each is written as it was read."""
+    field, body = data[:4], data[4:]
+    for read in (Report.decode, Ask.decode):
+        with suppress(WireError):
+            found = read(field, body)
+            assert b"".join(found.encode()) == data
+            assert not isinstance(found, Ask) or 1 <= len(found.ssns) <= 64
+    if len(data) >= PROBE_BYTES:
+        number, round_trip_s = decode_probe(data[:PROBE_BYTES])
+        assert encode_probe(number, round_trip_s) == data[:PROBE_BYTES]
+    with suppress(WireError):
+        wish = Protection.decode(data)
+        assert Protection.decode(wish.encode()) == wish
+        flow = SealedFlow.open(SealedEnd.node(SESSION, KEY), NEAR, wish, asking=True)
+        for number in range(300):
+            flow.wrap(bytes(number), 0, number / 64)
+            flow.poll(number / 64)
 
 
 def invite(data: bytes) -> None:
@@ -145,11 +168,31 @@ def refused(end: SealedEnd, datagram: bytes, now: float) -> bool:
     return False
 
 
+def all_due(flow: SealedFlow, now: float) -> list[bytes]:
+    """What is due now: it comes to an end, or a task would turn for ever."""
+    sent: list[bytes] = []
+    for _ in range(8):
+        if flow.next_deadline() > now:
+            return sent
+        sent += flow.poll(now)
+    raise AssertionError("more and more is due")
+
+
 def window(data: bytes) -> None:
-    """A registered client may write any FEC field and repair: it can only hurt itself."""
-    end = SealedEnd.client(SESSION, KEY)
-    flow = SealedFlow.open(end, NEAR, Protection(adaptive=True), log=ReceptionLog())
+    """A registered client may write any repair, report and ask: it can only hurt itself.
+
+    The first byte says how it is protected, and how long a round trip is said to be.
+    """
     words, now = Words(data), 0.0
+    end, how = SealedEnd.node(SESSION, KEY), words.number()
+    end.round_trip_s = (how >> 2) / 1000
+    protection = (
+        Protection(adaptive=True),
+        Protection(plan=Plan(1, 1)),
+        Protection(),
+        Protection(adaptive=True, cap=1.0, cap_kbps=64),
+    )[how & 3]
+    flow = SealedFlow.open(end, NEAR, protection, log=ReceptionLog(), asking=True)
     while words:
         flags = words.number() & REPAIR
         field, body = words.take(4).ljust(4, b"\x00"), words.take(words.number())
@@ -159,9 +202,11 @@ def window(data: bytes) -> None:
             continue
         finally:
             now += words.number() / 1000
+        assert flags or field[0] < 0x80 or not delivered, "feedback was handed on"
         assert flags or field[0] >> 6 or delivered[0] == body, "a source packet was held back"
-        for datagram in (*flow.wrap(b"answer", 0, now), *flow.poll(now)):
+        for datagram in (*flow.wrap(b"answer", 0, now), *all_due(flow, now)):
             assert len(datagram) < 2048
+        assert flow.outcome().delayed == 0
 
 
 def honest_window(data: bytes) -> None:
@@ -256,6 +301,7 @@ def cookie(data: bytes) -> None:
 TARGETS: Final[dict[str, Target]] = {
     "control": control,
     "extensions": extensions,
+    "repair-words": repair_words,
     "invite": invite,
     "sealed": sealed,
     "window": window,
@@ -286,12 +332,24 @@ def seeds(name: str) -> list[bytes]:
             return [bytes((step,)) + raw for raw in of("control", "framed") for step in (0, 255)]
         case "extensions":
             return of("extensions", "hex") + of("tlv", "hex")
+        case "repair-words":
+            said = of("extensions", "hex")
+            wishes = [tlvs[3:] for tlvs in said if len(tlvs) == 21 and tlvs[0] == 7]
+            return of("fec.report", "hex") + of("fec.ask", "hex") + wishes
         case "invite":
             return of("invite", "line")
         case "sealed":
             return [bytes.fromhex("0103616263 0103646566 0200 030007 0600 0100 071e 0100 05ff")]
         case "window":
-            return [bytes.fromhex("00 00000001 02 6162 08 50020002 06 0000 0002ffff")]
+            told = of("fec.report", "hex") + of("fec.ask", "hex")
+            packets = [
+                bytes((0,)) + raw[:4] + bytes((len(raw) - 4,)) + raw[4:] for raw in told if raw[4:]
+            ]
+            return [
+                bytes.fromhex("10 00 00000001 02 6162 08 08 50020002 06 0000 0002ffff 00"),
+                bytes((0x10,)) + bytes(1).join(packets),
+                *(bytes((0x14,)) + packet for packet in packets),
+            ]
         case "honest-window":
             return [bytes(range(40)), bytes((1, 3, 0, 1)) + bytes((0, 0, 5, 0)) * 20]
         case "unwrap":

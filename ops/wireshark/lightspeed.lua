@@ -1,7 +1,8 @@
 -- Wireshark dissector for LightSpeed: the tunnel (header versions 1, 2, 8 and 9) and the control
 -- messages that travel over QUIC. Wireshark and tshark 4.0 or newer; how to use it: README.md.
 -- Source: lightspeed_protocol/PROTOCOL.md, "Tunnel header", "XOR repair", "Sealed header",
--- "Control messages" and "Extensions".
+-- "Receiver reports",
+-- "Asking again", "Control messages" and "Extensions".
 --
 -- Every read is checked against the bytes there are. What breaks a rule becomes expert info and is
 -- shown as far as it can be read; nothing a capture holds may end in a Lua error.
@@ -38,6 +39,7 @@ local LARGEST_REACH = 128 -- source packets from the oldest covered to the newes
 local LARGEST_SYMBOL = 2 + 1400
 local KEYS = 128
 local REPORT_BYTES = 12
+local PROBE_BYTES = 4
 local LARGEST_BITMAP = 8
 local TEXT_RUN = "[\32-\126][\32-\126][\32-\126][\32-\126]" -- what makes a payload worth reading
 
@@ -90,6 +92,9 @@ local T = {
     session = ProtoField.uint32("lightspeed.session", "Session id"),
     tag = ProtoField.bytes("lightspeed.tag", "Tag (not checked: needs the session key)"),
     echo = ProtoField.bytes("lightspeed.echo", "Payload to be answered"),
+    probe = ProtoField.uint16("lightspeed.probe", "Probe number"),
+    round_trip = ProtoField.uint16("lightspeed.round_trip",
+        "Round trip its sender has measured (100 microseconds)"),
     length = ProtoField.uint16("lightspeed.length", "Payload length"),
     text = ProtoField.string("lightspeed.text", "Payload as text"),
 }
@@ -368,6 +373,29 @@ local function add_report(range, tree, h)
     end
     tree:add(T.longest, range(10, 1))
     tree:add(T.report_path, range(11, 1))
+    local lost, longest = range(2, 2):uint(), range(10, 1):uint()
+    local wrong = {
+        { h.payload > REPORT_BYTES, ("A report of %d bytes"):format(h.payload) },
+        { range(4, 2):uint() > lost, "More runs than packets lost" },
+        { range(8, 2):uint() > range(6, 2):uint(), "More repaired late than repaired" },
+        { lost > 0 and longest == 0, "Lost packets, and no run of them" },
+        { lost == 0 and longest > 0, "A run of losses, and nothing lost" },
+    }
+    for _, each in ipairs(wrong) do
+        if each[1] then
+            tree:add_proto_expert_info(X.fec, each[2])
+        end
+    end
+end
+
+-- What a client's sealed KEEPALIVE says, and the node's answer repeats. Returns the words.
+local function add_probe(range, tree)
+    local number, ticks = range(0, 2):uint(), range(2, 2):uint()
+    tree:add(T.probe, range(0, 2))
+    local item = tree:add(T.round_trip, range(2, 2))
+    item:append_text(ticks > 0 and (", %.1f ms"):format(ticks / 10) or ", none yet")
+    local words = ("probe %d"):format(number)
+    return ticks > 0 and ("%s round trip %.1f ms"):format(words, ticks / 10) or words
 end
 
 local function add_ask(tvb, range, tree, h)
@@ -475,9 +503,12 @@ dissect_tunnel = function(tvb, pinfo, root, depth)
         words[#words + 1] = conversation(tvb, h)
     end
     words[#words + 1] = ("len %d"):format(h.payload)
+    local range = length > h.size and tvb(h.size) or nil
+    if h.sealed and h.kind == "keepalive" and h.payload == PROBE_BYTES and not h.cut then
+        words[#words + 1] = add_probe(range, tree)
+    end
     tree:append_text(", " .. table.concat(words, " "))
 
-    local range = length > h.size and tvb(h.size) or nil
     local inner
     if h.kind == "repair" then
         add_repair(tvb, range, tree, h)
@@ -584,6 +615,7 @@ local FEATURES = { [1] = "understands the node's stream" }
 local CAPABILITIES = {
     [1] = "node stream", [2] = "probe", [3] = "peers", [4] = "rekey", [5] = "IPv6 inside",
 }
+local MODES = { [0] = "no repair", [1] = "a plan that stays", [2] = "adapts to reports" }
 local MOST_PROBES = 10 -- in one Probe
 local RESUMED = { [0] = "a new session", [1] = "the old session goes on" }
 
@@ -654,6 +686,17 @@ local C = {
     resume_s = u32("resume_s", "Good for (seconds after the last sign of life)"),
     client = str("client", "Client's version"),
     feature = u8("feature", "Feature", FEATURES),
+    mode = u8("protection.mode", "Loss repair it wants", MODES),
+    every = u8("protection.every", "Packets per repair"),
+    window = u8("protection.window", "Window, packets covered"),
+    stride = u8("protection.stride", "Stride"),
+    field = u8("protection.field", "Arithmetic", FEC_FIELDS),
+    delay = u8("protection.delay", "Delay (packets)"),
+    target = u32("protection.target", "May be missing, in a million packets"),
+    budget = u16("protection.budget_ms", "After (milliseconds)"),
+    cap = u16("protection.cap", "Most bytes in all, in hundredths of the game's (0: not said)"),
+    rate = u32("protection.cap_kbps", "Most kbit/s in all (0: any)"),
+    reports = u16("reports_ms", "Wants a report each (milliseconds; 0: none)"),
     data_host = str("data_host", "Data host (empty: the control host)"),
     data_port = u16("data_port", "Data port"),
     packets = u32("packets_per_s", "Packets per second"),
@@ -805,6 +848,68 @@ local function resume(reader)
     reader:number(C.resume_s, 4, "seconds")
 end
 
+-- What is wrong with a plan, in words; nil if nothing is.
+local function plan_trouble(every, window, stride, field, delay)
+    if every == 0 then
+        return "A repair after 0 packets"
+    elseif window == 0 or window > LARGEST_WINDOW then
+        return ("The window is %d; it goes from 1 to %d"):format(window, LARGEST_WINDOW)
+    elseif stride == 0 or stride > LARGEST_STRIDE then
+        return ("The stride is %d; it goes from 1 to %d"):format(stride, LARGEST_STRIDE)
+    elseif field > 1 then
+        return "Arithmetic is neither XOR nor GF(256)"
+    elseif (window - 1) * stride + delay >= LARGEST_REACH then
+        return ("The plan reaches over more than %d packets"):format(LARGEST_REACH)
+    end
+    return nil
+end
+
+local function between(value, least, most, what)
+    if least <= value and value <= most then
+        return nil
+    end
+    return ("%s is %d; it goes from %d to %d"):format(what, value, least, most)
+end
+
+local function protection(reader)
+    local mode = reader:number(C.mode, 1, "mode")
+    local plan = {}
+    for i, field in ipairs({ C.every, C.window, C.stride, C.field, C.delay }) do
+        plan[i] = reader:number(field, 1, "plan")
+    end
+    local target = reader:number(C.target, 4, "target")
+    local budget = reader:number(C.budget, 2, "budget")
+    local cap = reader:number(C.cap, 2, "cap")
+    local rate = reader:number(C.rate, 4, "rate")
+    local words = MODES[mode] or "unknown"
+    if mode == 1 then
+        local form = "1 repair per %d packets over %d, %d apart, %s, %d later"
+        words = form:format(plan[1], plan[2], plan[3], FEC_FIELDS[plan[4]] or "?", plan[5])
+    elseif mode == 2 then
+        words = ("%s, at most %g %% missing after %d ms"):format(words, target / 10000, budget)
+    end
+    if mode ~= 0 and cap > 0 then
+        words = ("%s, cap %.2fx"):format(words, cap / 100)
+    end
+    if mode ~= 0 and rate > 0 then
+        words = ("%s, cap %d kbit/s"):format(words, rate)
+    end
+    reader.tree:append_text(": " .. words)
+    local wrong = between(mode, 0, 2, "The mode")
+        or mode == 1 and plan_trouble(plan[1], plan[2], plan[3], plan[4], plan[5])
+        or between(target, 1, 999999, "The target")
+        or between(budget, 5, 1000, "The budget")
+        or cap > 0 and between(cap, 100, 10000, "The cap")
+    if wrong then
+        reader.tree:add_proto_expert_info(Y.tlv, wrong)
+    end
+end
+
+local function reports(reader)
+    local ms = reader:number(C.reports, 2, "interval")
+    reader.tree:append_text(ms == 0 and ": none" or (": each %d ms"):format(ms))
+end
+
 local function tlv(name, least, most, show)
     return { name = name, least = least, most = most, show = show }
 end
@@ -816,6 +921,8 @@ local REGISTER_TLVS = {
     [0x04] = tlv("resume", 16, 16, plain(C.resume)),
     [0x05] = tlv("client", 1, 32, text_of(C.client, "client")),
     [0x06] = tlv("features", 0, 8, list(C.feature)),
+    [0x07] = tlv("protection", 18, 18, protection),
+    [0x08] = tlv("reports", 2, 2, reports),
 }
 local ACK_TLVS = {
     [0x01] = tlv("version", 1, 1, list(C.version)),

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 from collections import Counter
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from lightspeed_client.fec_choice import RepairTerms
 from lightspeed_client.labels import label
 from lightspeed_client.sealed_game import SealedGame, room
+from lightspeed_protocol.fec.protection import Protection
 from lightspeed_protocol.fec.window import Plan
 from lightspeed_protocol.header import swap_addresses
 from lightspeed_protocol.seal import Opened, SealedEnd
@@ -87,6 +89,47 @@ def test_a_late_packet_under_the_keys_before_is_delivered_once() -> None:
     assert game.from_node(opened(down, second), 0.0, late=True) == []
     assert game.tally().duplicates == 1
     assert game.tally().received == 4
+
+
+def test_what_came_under_the_keys_before_is_never_rebuilt_under_these() -> None:
+    game, node = fresh(), node_flow()
+    node.protector.change(fixed(Plan(1, 3)))
+    down, got = SealedEnd.client(7, KEY), list[bytes]()
+    for number in range(4):
+        for datagram in node.wrap(b"old %d" % number, 0, 0.0):
+            got += game.from_node(opened(down, datagram), 0.0)
+    key = b"1" * 16
+    game.renew(down := SealedEnd.client(7, key), RepairTerms(), 1500)
+    node.end = SealedEnd.node(7, key)  # resumed: the node's flow counts on
+    for number in range(6):
+        source, repair = node.wrap(b"new %d" % number, 0, 0.0)
+        if number != 3:
+            got += game.from_node(opened(down, source), 0.0)
+        got += game.from_node(opened(down, repair), 0.0)
+    assert got == [b"old %d" % i for i in range(4)] + [b"new %d" % i for i in range(6)]
+
+
+def test_what_was_refused_or_asked_for_is_counted_once_over_new_keys() -> None:
+    protection = Protection(adaptive=True, cap=1.0)
+    terms = RepairTerms(up=protection, reports_s=0.25, asking=True)
+    game = fresh()
+    game.renew(SealedEnd.client(7, KEY), terms, 1500)
+    game.renew(end := SealedEnd.client(7, KEY), terms, 1500)
+    end.round_trip_s = 0.01
+    node = node_flow()
+    for number in range(600):
+        now = number / 64
+        game.from_game(bytes(1000), now, 0)
+        for datagram in node.wrap(b"down %d" % number, 0, now):
+            if number % 10 != 5:
+                game.from_node(opened(end, datagram), now)
+        game.poll(now + 0.014)
+    before = game.tally()
+    assert before.repair_capped > 50
+    assert before.repair_asked > 50
+    for key in (b"1" * 16, b"2" * 16):
+        game.renew(SealedEnd.client(7, key), attrs.evolve(terms, up=fixed(None)), 1500)
+        assert game.tally() == before
 
 
 @given(st.integers(0, 15), st.binary(min_size=4, max_size=4), st.binary(max_size=80))

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import random
 import re
 import struct
 import subprocess
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import attrs
 import pytest
 from lightspeed_protocol.endpoint import Endpoint
 from lightspeed_protocol.errors import WireError
+from lightspeed_protocol.fec.asking import Ask
+from lightspeed_protocol.fec.report import Report
 from lightspeed_protocol.fec.window import Plan
 from lightspeed_protocol.fec.window_plan import decode_repair
 from lightspeed_protocol.header import FIN, HANDSHAKE, KEEPALIVE, pack_addresses
+from lightspeed_protocol.keepalive import encode_probe
 from lightspeed_protocol.seal import SealedEnd
 from lightspeed_protocol.sealed_flow import SealedFlow
 
@@ -37,11 +39,7 @@ from tests.ops.captures import (
 )
 from tests.support.repair import fixed
 from tests.support.skips import need_command
-from tests.support.vectors import VECTORS
-
-SEALED_VECTORS: Final[list[dict[str, Any]]] = json.loads(
-    (Path(__file__).parents[1] / "wire" / "sealed_vectors.json").read_text()
-)["vectors"]
+from tests.support.vectors import SEALED_VECTORS, VECTORS
 
 GAME: Final = ("192.0.2.5", 50000)
 SERVER: Final = ("198.51.100.7", 27960)
@@ -71,6 +69,12 @@ def sealed(
     key = addresses() if key is None else key
     head = struct.pack("!BBHI", first, path, 17, 0x01020304) + key
     return head + bytes.fromhex(fec) + struct.pack("!I", 7) + TAG + payload
+
+
+def report(lost: int, runs: int, repaired: int, late: int, longest: int) -> bytes:
+    """A receiver report of 101 packets that came."""
+    counts = struct.pack("!5HBB", 101, lost, runs, repaired, late, longest, 0)
+    return sealed(0x80, "80000001", counts)
 
 
 @attrs.frozen
@@ -191,9 +195,22 @@ CASES: Final = [
     ),
     Case(
         "v8-keepalive",
-        sealed(0x81, "00000000", b"\xea\x60", bytes(12)),
-        "v8 keepalive seq 17 session 7 len 2",
-        f"{V8} {NO_ENDS} kind=keepalive echo=ea60 fec=00000000 fec.kind=",
+        sealed(0x81, "00000000", b"\xea\x60\x00\xfd", bytes(12)),
+        "v8 keepalive seq 17 session 7 len 4 probe 60000 round trip 25.3 ms",
+        f"{V8} {NO_ENDS} kind=keepalive probe=60000 round_trip=253 echo=ea6000fd fec=00000000"
+        " fec.kind=",
+    ),
+    Case(
+        "v8-keepalive-before-the-first-answer",
+        sealed(0x81, "00000000", b"\xff\xff\x00\x00", bytes(12)),
+        "v8 keepalive seq 17 session 7 len 4 probe 65535",
+        f"{V8} {NO_ENDS} kind=keepalive probe=65535 round_trip=0",
+    ),
+    Case(
+        "v8-keepalive-of-an-address",
+        sealed(0x81, "00000000", b"\x01\x02\x03\x04\x05\x06\x07\x08", bytes(12)),
+        "v8 keepalive seq 17 session 7 len 8",
+        "kind=keepalive probe= round_trip= echo=0102030405060708",
     ),
     Case(
         "v8-handshake",
@@ -292,6 +309,11 @@ WRONG: Final = [
     Wrong("stride", sealed(0x88, "50020001", b"\0\x10\0\0"), "bad_fec", "stride is at most 16"),
     Wrong("repair-3", sealed(0x88, "50020001", bytes(3)), "short", "of 3 bytes, need 4"),
     Wrong("report-11", sealed(0x80, "80000001", bytes(11)), "short", "of 11 bytes, need 12"),
+    Wrong("report-13", sealed(0x80, "80000001", bytes(13)), "bad_fec", "A report of 13 bytes"),
+    Wrong("report-runs", report(5, 6, 4, 1, 7), "bad_fec", "More runs than packets lost"),
+    Wrong("report-late", report(5, 3, 4, 5, 7), "bad_fec", "More repaired late than repaired"),
+    Wrong("report-no-run", report(5, 3, 4, 1, 0), "bad_fec", "and no run of them"),
+    Wrong("report-no-loss", report(0, 0, 4, 1, 7), "bad_fec", "and nothing lost"),
     Wrong("fec-in-fin", sealed(0x84, "00000001"), "bad_fec", "no game packet nor REPAIR"),
     Wrong("two-flags", sealed(0x83, ZERO, key=bytes(12)), "unexpected", "Two flags"),
     Wrong("whose", sealed(0x81, ZERO), "unexpected", "Addresses in a KEEPALIVE"),
@@ -457,13 +479,32 @@ def test_what_our_own_ends_send_is_shown_without_a_complaint(tmp_path: Path) -> 
             sent += zip(datagrams, ["source", "source", "repair"] * 2, strict=True)
             sent.append((end.control(FIN, 5, addresses=key), "fin"))
     end = SealedEnd.node(7, bytes(16))
-    sent.append((end.control(KEEPALIVE, 5, b"\xea\x60"), "keepalive"))
+    sent.append((end.control(KEEPALIVE, 5, encode_probe(60000, 0.0253)), "keepalive"))
+    feedback = SealedFlow.open(end, addresses())
+    for kind, field, body in (
+        ("report", *Report(highest=9, received=15, lost=3, runs=2, longest=2).encode()),
+        ("ask", *Ask.of((65535, 65536, 65540)).encode()),
+    ):
+        sent.append((end.sealer.seal(0x80, 0, feedback.addresses, field, body), kind))
     sent.append((end.control(HANDSHAKE, 5, b"\x01"), "handshake"))
     path = write_pcap(tmp_path / "ours.pcap", [udp(datagram) for datagram, _ in sent])
 
     shown = rows(path, "lightspeed.kind")
     assert [row.one("lightspeed.kind") for row in shown] == [kind for _, kind in sent]
     assert [row[EXPERT] for row in shown if row[EXPERT]] == []
+
+
+def test_what_is_said_of_repair_is_complained_of_exactly_when_it_is_recorded_as_bad(
+    tmp_path: Path,
+) -> None:
+    vectors = [one for one in SEALED_VECTORS if one["kind"] in ("fec.report", "fec.ask")]
+    vectors = [one for one in vectors if one["hex"][0] in "8c" and len(one["hex"]) >= 8]
+    vectors = [one for one in vectors if not one["id"].endswith(("an-ask", "a-report"))]
+    assert len(vectors) >= 20
+    packets = [udp(sealed(0x80, one["hex"][:8], bytes.fromhex(one["hex"][8:]))) for one in vectors]
+    shown = rows(write_pcap(tmp_path / "feedback.pcap", packets))
+    for one, row in zip(vectors, shown, strict=True):
+        assert bool(row[EXPERT]) == ("error" in one), one["id"]
 
 
 def test_a_repair_is_complained_of_exactly_when_our_own_decoder_refuses_it(tmp_path: Path) -> None:

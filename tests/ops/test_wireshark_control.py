@@ -25,7 +25,7 @@ from tests.ops.captures import (
     udp,
     write_pcap,
 )
-from tests.support.vectors import VECTORS
+from tests.support.vectors import SEALED_VECTORS, VECTORS
 
 ALL_VECTORS: Final[list[dict[str, Any]]] = [
     *VECTORS,
@@ -96,6 +96,17 @@ CASES: Final = [
         "Register game 64",
         f"type=0x03 game=64 credential={TOKEN.hex()} version=8,2,1 fec=2,3 resume={KEY.hex()}"
         " client=0.2.0 feature=1 tlv.tag=1,2,3,4,5,6,99 tlv.length=32,3,2,16,5,1,2 tlv.value=abcd",
+    ),
+    Case(
+        "register-repair",
+        b"\x03\x02\x02"
+        + tlv(3, b"\x01\x02\x03\x04")
+        + tlv(7, struct.pack("!6BIHHI", 1, 2, 4, 3, 1, 5, 1000, 50, 150, 128))
+        + tlv(8, b"\x00\xfa"),
+        "Register game 2",
+        "fec=1,2,3,4 protection.mode=1 protection.every=2 protection.window=4 protection.stride=3"
+        " protection.field=1 protection.delay=5 protection.target=1000 protection.budget_ms=50"
+        " protection.cap=150 protection.cap_kbps=128 reports_ms=250 tlv.value=",
     ),
     Case(
         "ack-bare",
@@ -196,6 +207,43 @@ def test_every_field_of_every_message_is_shown(seen: dict[str, Row], case: Case)
     assert row[EXPERT] == []
 
 
+def test_what_register_says_of_repair_is_in_words(tmp_path: Path) -> None:
+    wishes = [
+        (struct.pack("!6BIHHI", 0, *bytes(5), 1000, 50, 0, 0), "no repair"),
+        (
+            struct.pack("!6BIHHI", 1, 2, 4, 3, 1, 5, 1000, 50, 150, 128),
+            "1 repair per 2 packets over 4, 3 apart, GF(256), 5 later, cap 1.50x, cap 128 kbit/s",
+        ),
+        (
+            struct.pack("!6BIHHI", 2, *bytes(5), 500, 80, 200, 0),
+            "adapts to reports, at most 0.05 % missing after 80 ms, cap 2.00x",
+        ),
+    ]
+    messages = [b"\x03\x02\x02" + tlv(7, wish) for wish, _ in wishes]
+    messages += [b"\x03\x02\x02" + tlv(8, ms) for ms in (b"\x00\xfa", bytes(2))]
+    path = write_pcap(tmp_path / "words.pcap", plain(frame(message) for message in messages))
+    shown = text(path)
+    for _, words in wishes:
+        assert f"TLV protection, 18 bytes: {words}\n" in shown
+    assert "TLV reports, 2 bytes: each 250 ms\n" in shown
+    assert "TLV reports, 2 bytes: none\n" in shown
+
+
+def test_each_recorded_register_is_faulted_exactly_when_it_is_recorded_as_bad(
+    tmp_path: Path,
+) -> None:
+    vectors = [
+        one
+        for one in SEALED_VECTORS
+        if one["kind"] == "extensions.decode" and one["of"] == "register"
+    ]
+    assert len(vectors) >= 40
+    messages = [b"\x03\x02\x02" + bytes.fromhex(one["hex"]) for one in vectors]
+    shown = rows(write_pcap(tmp_path / "v.pcap", plain(frame(each) for each in messages)))
+    for one, row in zip(vectors, shown, strict=True):
+        assert bool(row[EXPERT]) == ("error" in one), one["id"]
+
+
 def test_each_recorded_message_is_faulted_exactly_when_it_is_recorded_as_bad(
     tmp_path: Path,
 ) -> None:
@@ -274,7 +322,7 @@ def test_a_frame_whose_content_is_cut_shows_what_there_is(tmp_path: Path) -> Non
     )
 
     shown = rows(path, "lightspeed.control.type", "lightspeed.control.short")
-    may_end = {"register", "ack", "ack-v6", "disconnect-refused", "trailing"}
+    may_end = {"register", "register-repair", "ack", "ack-v6", "disconnect-refused", "trailing"}
     for (case, size), row in zip(cut, shown, strict=True):
         assert int(row.one("lightspeed.control.type"), 16) == case.message[0]
         assert row["lightspeed.control.short"] or case.name in may_end, (case.name, size)

@@ -96,3 +96,12 @@ def test_a_change_keeps_the_numbers() -> None:
     sender.change(UNPROTECTED)
     assert sender.protect(b"x", 200.1) == (b"\0\0\0\x0b", ())
     assert sender.poll(300.0) is None
+
+
+def test_what_was_refused_stays_counted_when_the_protection_changes() -> None:
+    sender = protector(Protection(plan=Plan(1, 1), cap=1.0))
+    send(sender, 1000)
+    assert (refused := sender.refused) > 500
+    for other in (UNPROTECTED, Protection(plan=Plan(1, 1), cap=1.5)):
+        sender.change(other)
+        assert sender.refused == refused

@@ -51,6 +51,18 @@ def test_a_repair_is_the_sum_of_payloads_and_lengths() -> None:
     assert repair == b"\0\0\x02\x02" + b"\x11\x02\x03" + b"\x00\x02"
 
 
+def test_the_bytes_are_the_documented_ones() -> None:
+    """The design's example: an empty packet takes part, and the longest is not the last to."""
+    sources, repair = encoded([b"\x01\x02\x03", b"hello", b"", b"\xff" * 6])
+    assert [body.hex() for body in sources] == [
+        "00000004010203",
+        "0000010468656c6c6f",
+        "00000204",
+        "00000304ffffffffffff",
+    ]
+    assert repair.hex() == "000004049698909390ff0000"
+
+
 def test_block_ids_wrap() -> None:
     assert XorEncoder(block=0x10005).block == 5
     encoder = XorEncoder(2, block=0xFFFF)

@@ -6,6 +6,8 @@ import random
 
 import pytest
 from lightspeed_protocol.errors import WireError
+from lightspeed_protocol.fec.protection import Protection
+from lightspeed_protocol.fec.report import ReceptionLog
 from lightspeed_protocol.fec.window import Plan
 from lightspeed_protocol.header import pack_addresses, swap_addresses
 from lightspeed_protocol.seal import REPAIR, SEALED6_BYTES, SEALED_BYTES, SealedEnd
@@ -26,8 +28,8 @@ def flows(plan: Plan | None = None, addresses: bytes = ADDRESSES) -> tuple[Seale
     )
 
 
-def receive(flow: SealedFlow, datagram: bytes) -> list[bytes]:
-    return flow.receive(flow.end.open(datagram, 0.0), 0.0)
+def receive(flow: SealedFlow, datagram: bytes, now: float = 0.0) -> list[bytes]:
+    return flow.receive(flow.end.open(datagram, now), now)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +81,11 @@ def test_a_packet_that_says_nothing_is_refused() -> None:
     seal = one.end.sealer.seal
     for first, field, payload, reason in (
         (0x80, bytes(4), b"", "empty"),
+        (0x80, b"\x01\0\0\0", b"x", "fec-field"),
+        (0x80, b"\x20\0\0\0", b"x", "fec-field"),
+        (0x80, b"\0\x01\0\0", b"x", "fec-field"),
         (0x80, b"\x40\0\0\0", b"x", "fec-field"),
+        (0x80, b"\x80\0\0\0", b"x", "fec-field"),
         (0x80, b"\xc0\0\0\0", b"x", "fec-field"),
         (0x88, b"\0\0\0\0", b"x", "fec-field"),
         (0x88, b"\x50\0\0\0", b"", "fec-field"),
@@ -114,6 +120,41 @@ def test_the_very_first_block_is_protected() -> None:
             if number != 1:
                 got += receive(other, datagram)
     assert sorted(got) == [b"0", b"1", b"2", b"3"]
+
+
+def test_an_end_that_asks_uses_the_answer_though_no_repair_was_ever_seen() -> None:
+    one, other = flows()
+    one.protector.change(Protection(adaptive=True), asking=True)
+    other.listen(ReceptionLog(), asking=True)
+    other.end.round_trip_s = 0.01
+    got = list[bytes]()
+    for number in range(2 * BARE):
+        now = number / 64
+        source, *_ = one.wrap(b"%d" % number, 0, now)
+        if number != BARE + 9:
+            got += receive(other, source, now)
+        for ask in other.poll(now + 0.005):
+            receive(one, ask, now + 0.01)
+            for answer in one.poll(now + 0.01):
+                got += receive(other, answer, now + 0.015)
+    assert sorted(got, key=int) == [b"%d" % number for number in range(2 * BARE)]
+    assert (other.recovered, other.asked) == (1, 1)
+
+
+def test_what_was_asked_for_stays_counted_when_another_log_is_taken() -> None:
+    one, other = flows()
+    other.listen(ReceptionLog(), asking=True)
+    other.end.round_trip_s = 0.01
+    for number in range(4):
+        [source] = one.wrap(b"%d" % number, 0, number / 64)
+        if number != 2:
+            receive(other, source, number / 64)
+    assert len(other.poll(4 / 64)) == 1
+    assert other.outcome().asked == 1
+    other.listen(ReceptionLog(), asking=True)
+    assert other.outcome().asked == 1
+    other.listen(None, asking=False)
+    assert other.outcome().asked == 1
 
 
 def test_a_flow_without_repair_soon_stops_keeping_packets_and_begins_again_with_it() -> None:

@@ -8,6 +8,7 @@ from lightspeed_protocol.fec.protection import Protection
 from lightspeed_protocol.fec.report import Report
 from lightspeed_protocol.fec.window import Plan
 from lightspeed_protocol.seal import REPAIR
+from lightspeed_protocol.sealed_flow import NO_OUTCOME
 from lightspeed_proxy.repair_terms import RepairTerms
 from trio.testing import MockClock
 
@@ -98,3 +99,32 @@ async def test_repairs_are_within_the_sessions_limits(autojump_clock: MockClock)
         heard = [data for data, _ in await player.host.heard()]
         assert len(heard) == 40
         assert world.drops == {"rate-packets": 10}, "a repair not sent is no dropped datagram"
+
+
+async def test_agreeing_anew_takes_back_nothing_that_was_counted(autojump_clock: MockClock) -> None:
+    async with open_world() as world:
+        server = world.host()
+        player = world.join(server.address)
+        costly = Protection(plan=Plan(1, 1), cap=1.0)
+        wish = RegisterExtensions(fec=(1, 2, 3, 4), protection=costly)
+        player.session.agree(RepairTerms.agree(wish, 2))
+        assert player.session.end is not None
+        player.session.end.round_trip_s = 0.01
+        for number in range(8):
+            if number != 4:
+                world.play_sealed(player, b"input")
+            else:
+                player.flow.wrap(b"lost", 0, trio.current_time())
+            await trio.sleep(1 / 64)
+        exit_address = (await server.heard())[0][1]
+        for _ in range(400):
+            server.send(bytes(200), exit_address)
+        await trio.sleep(0.1)
+        [flow] = player.session.flows.values()
+        counters = world.relay.counters
+        counters.settle(flow.settle())
+        assert counters.fec_capped > 20
+        assert counters.fec_asked == 2, "once more where no answer comes"
+        adaptive = RegisterExtensions(fec=(1, 2, 3), protection=Protection(adaptive=True))
+        player.session.agree(RepairTerms.agree(adaptive, 2))
+        assert flow.settle() == NO_OUTCOME

@@ -36,6 +36,19 @@ def bitmap(places: list[int]) -> bytes:
     return bytes(raw)
 
 
+def refused(kind: str, packets: list[tuple[str, bytes, bytes]]) -> list[Vector]:
+    """Vectors of packets by name, FEC field and payload, that are none of this kind."""
+    return [
+        {
+            "id": f"{kind.replace('.', '/')}/{name}",
+            "kind": kind,
+            "hex": (field + payload).hex(),
+            "error": "fec-field",
+        }
+        for name, field, payload in packets
+    ]
+
+
 def asks() -> list[Vector]:
     return [
         {
@@ -45,12 +58,4 @@ def asks() -> list[Vector]:
             "ssns": [(oldest + place) % 0x10000 for place in places],
         }
         for name, oldest, places in ASKS
-    ] + [
-        {
-            "id": f"fec/ask/{name}",
-            "kind": "fec.ask",
-            "hex": (field + payload).hex(),
-            "error": "fec-field",
-        }
-        for name, field, payload in NO_ASKS
-    ]
+    ] + refused("fec.ask", NO_ASKS)

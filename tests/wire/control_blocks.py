@@ -6,18 +6,15 @@ import ipaddress
 import struct
 from typing import Any, Final
 
+from tests.wire.protection_blocks import REGISTER, Block, protections, tlv
+
 Vector = dict[str, Any]
-Block = tuple[str, str, bytes, Vector]  # which message, name, TLVs, what they say
 
 KEY: Final = bytes.fromhex("000102030405060708090a0b0c0d0e0f")
 OTHER_KEY: Final = bytes.fromhex("f0e0d0c0b0a090807060504030201000")
 TOKEN: Final = bytes(range(0x80, 0xA0))
 PIN: Final = bytes(range(0x20, 0x40))
 STREAMED: Final = ("rekey", "peers-two", "probe-v4")
-
-
-def tlv(tag: int, value: bytes) -> bytes:
-    return struct.pack(">BH", tag, len(value)) + value
 
 
 def text(words: str) -> bytes:
@@ -50,14 +47,6 @@ def tlv_lists() -> list[Vector]:
     ]
 
 
-REGISTER: Final[Vector] = {
-    "credential": None,
-    "versions": [],
-    "fec": [],
-    "resume": None,
-    "client": "",
-    "features": [],
-}
 ACK: Final[Vector] = {
     "version": None,
     "key": None,
@@ -150,6 +139,8 @@ def extension_blocks() -> list[Vector]:
         ("refusal", "long-text", tlv(2, b"a" * 201), {"error": "tlv", "got": 201, "need": 200}),
         ("refusal", "cut", tlv(1, b"\x02")[:-1], {"error": "short", "got": 0, "need": 1}),
     ]
+    for blocks, more in zip((both, readings, wrong), protections(), strict=True):
+        blocks += more
     vectors: list[Vector] = []
     for of, name, raw, fields in both:
         made = {"of": of, "fields": fields, "hex": raw.hex()}

@@ -19,7 +19,9 @@ from typing import Any, Final
 
 from tests.wire.ask_packets import asks
 from tests.wire.control_blocks import PIN, TOKEN, extension_blocks, messages, tlv_lists
+from tests.wire.report_packets import probes, reports
 from tests.wire.sealed_packets import seal_keys, seal_openings, sealed_packets
+from tests.wire.window_packets import windows
 
 FILE: Final = Path(__file__).with_name("sealed_vectors.json")
 
@@ -143,7 +145,10 @@ def build() -> dict[str, Any]:
         *seal_keys(),
         *sealed_packets(),
         *seal_openings(),
+        *windows(),
+        *reports(),
         *asks(),
+        *probes(),
         *tlv_lists(),
         *extension_blocks(),
         *messages(),

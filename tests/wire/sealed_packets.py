@@ -69,7 +69,11 @@ SEALED: Final[list[tuple[str, dict[str, Any]]]] = [
         {"number": 10, "payload": b"\xff" * 9, "flags": 8, "fec_field": b"\x40\x00\x00\x07"},
     ),
     ("ask", {"number": 18, "payload": b"\x05", "fec_field": b"\xc0\x00\x00\x07"}),
-    ("keepalive", {"number": 11, "payload": b"\xea\x60", "flags": 1, "game": NOWHERE}),
+    (
+        "report",
+        {"number": 19, "payload": bytes((0, 16)) + bytes(10), "fec_field": b"\x80\x00\x00\x07"},
+    ),
+    ("keepalive", {"number": 11, "payload": b"\xea\x60\x00\xfd", "flags": 1, "game": NOWHERE}),
     ("handshake", {"number": 12, "payload": b"\x00", "flags": 2, "game": NOWHERE}),
     ("fin-session", {"number": 13, "payload": b"", "flags": 4, "game": NOWHERE}),
     ("fin-flow", {"number": 14, "payload": b"", "flags": 4}),

@@ -11,6 +11,7 @@ from collections import Counter
 
 import attrs
 from lightspeed_protocol.errors import WireError
+from lightspeed_protocol.fec.window import WindowDecoder
 from lightspeed_protocol.header import NO_ADDRESSES, Address
 from lightspeed_protocol.seal import (
     SEALED6_BYTES,
@@ -58,7 +59,8 @@ class SealedGame:
         if self._late is not None:
             self._before += _tally(self._late)
         self._late = late = self._flow
-        self._flow = SealedFlow(end, self.label, late.protector)
+        # Where the node counts on, what it sent before may have come under the keys before.
+        self._flow = SealedFlow(end, self.label, late.protector, decoder=WindowDecoder())
         self._flow.listen(terms.log(), asking=terms.asking)
         self._flow.protector.change(terms.up, asking=terms.asking)
         late.listen(None, asking=False)
@@ -102,7 +104,9 @@ class SealedGame:
         return self._flow.protector.explain()
 
     def tally(self) -> Tally:
-        total = self._before + _tally(self._flow) + Tally(duplicates=self.duplicates)
+        capped = self._flow.protector.refused  # one for all keys
+        own = Tally(duplicates=self.duplicates, repair_capped=capped)
+        total = self._before + _tally(self._flow) + own
         return total if self._late is None else total + _tally(self._late)
 
 
@@ -122,7 +126,6 @@ def _tally(flow: SealedFlow) -> Tally:
         repaired_late=outcome.late,
         repair_wasted=outcome.wasted,
         repair_given_up=outcome.unrecoverable,
-        repair_capped=outcome.refused,
         repair_asked=outcome.asked,
         delayed=outcome.delayed,
         reported_up=heard.received + heard.lost,

@@ -20,11 +20,13 @@ from typing import Final, Literal
 
 import attrs
 
-from . import conformance_kinds, conformance_sealed
+from . import conformance_kinds, conformance_repair, conformance_sealed
 from .conformance_kinds import Fields, Kind, Vector
 from .errors import WireError
 
-KINDS: Final[dict[str, Kind]] = conformance_kinds.KINDS | conformance_sealed.KINDS
+KINDS: Final[dict[str, Kind]] = (
+    conformance_kinds.KINDS | conformance_sealed.KINDS | conformance_repair.KINDS
+)
 
 _ABOUT: Final = ("id", "kind", "quirk", "why", "note")
 # What reading a vector that is not what its kind says can raise.

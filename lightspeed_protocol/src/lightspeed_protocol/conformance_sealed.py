@@ -1,4 +1,4 @@
-"""How the kinds of `sealed_vectors.json` are answered here: seal, asks, TLVs, invites, Retry token.
+"""How the kinds of `sealed_vectors.json` are answered here: seal, TLVs, invites, Retry token.
 
 These are our own inventions, recorded from PROTOCOL.md by a program that shares no code with this
 one, so no other answer is ever "better". Source: PROTOCOL.md; the vectors' own field names.
@@ -12,11 +12,9 @@ from typing import Any, Final
 
 from . import extensions, tlv
 from .conformance_kinds import Fields, Kind, Vector, error_fields, never, plain
+from .conformance_repair import protection, protection_fields
 from .cookie import RetryCookies
 from .errors import WireError
-from .fec.asking import Ask
-from .fec.header import FEC_BYTES
-from .fec.protection import Protection
 from .invite import Invite
 from .seal import VERSION_SEALED, VERSION_SEALED6, SealedEnd, direction_keys
 
@@ -92,23 +90,6 @@ def _seal_open(vector: Vector) -> Fields:
     return {"out": out}
 
 
-# --- fec.ask
-
-
-def _fec_ask(vector: Vector) -> Fields:
-    """The FEC field and the payload behind it, read and written again."""
-    raw = bytes.fromhex(vector["hex"])
-    try:
-        found = Ask.decode(raw[:FEC_BYTES], raw[FEC_BYTES:])
-    except WireError as error:
-        return error_fields(error)
-    again = b"".join(found.encode())
-    return {
-        "ssns": list(found.ssns),
-        "error": None if again == raw else f"written as {again.hex()}",
-    }
-
-
 # --- tlv, extensions.*
 
 
@@ -131,7 +112,7 @@ def _extensions_encode(vector: Vector) -> Fields:
         if fields.get(name) is not None:
             fields[name] = bytes.fromhex(fields[name])
     if fields.get("protection") is not None:
-        fields["protection"] = Protection.decode(bytes.fromhex(fields["protection"]))
+        fields["protection"] = protection(fields["protection"])
     if fields.get("limits") is not None:
         fields["limits"] = extensions.Limits(**fields["limits"])
     match vector["of"]:
@@ -162,7 +143,7 @@ def _extensions_decode(vector: Vector) -> Fields:
             del fields["reports_ms"]
         del fields["protection"]
         if ext.protection is not None:
-            fields["protection"] = ext.protection.encode().hex()
+            fields["protection"] = protection_fields(ext.protection)
     return {"fields": fields}
 
 
@@ -206,7 +187,6 @@ KINDS: Final[dict[str, Kind]] = {
     "seal.keys": (_SEAL, _seal_keys, never),
     "seal.packet": ((*_SEAL, "direction", "fields"), _seal_packet, never),
     "seal.open": ((*_SEAL, "direction", "ops"), _seal_open, never),
-    "fec.ask": (("hex",), _fec_ask, never),
     "tlv": (("hex",), _tlv, never),
     "extensions.encode": (("of", "fields"), _extensions_encode, never),
     "extensions.decode": (("of", "hex"), _extensions_decode, never),

@@ -32,9 +32,10 @@ from .seal import (
 from .sequence import JUMP, distance
 
 BARE: Final = 64  # source packets without a repair: then none is expected
+MOST_OWED: Final = 256  # answers to asks that wait for `poll`: then no further ask is answered
 
-_SOURCE: Final = 0  # kind of an FEC field, its top two bits; a repair has a flag as well
-_REPORT: Final = 2
+_SOURCE: Final = b"\0\0"  # in front of the SSN
+_REPORT: Final = 2  # kind of an FEC field, its top two bits; a repair has a flag as well
 _ASK: Final = 3
 
 
@@ -97,6 +98,7 @@ class SealedFlow:
     header_bytes: int = attrs.field(init=False)
     _first: int = attrs.field(init=False)
     _owed: list[bytes] = attrs.field(factory=list)  # answers to asks
+    _asked_before: int = 0  # by those that asked before `asking`
     _expected_before: int = 0  # before the peer's last restart
     _lowest: int = 0  # SSN, unwrapped
     _highest: int = -1
@@ -130,6 +132,7 @@ class SealedFlow:
 
     def listen(self, log: ReceptionLog | None, *, asking: bool) -> None:
         """Tell the peer by this log what comes from now on."""
+        self._asked_before = self.asked
         self.log = log
         self.asking = Asking(log.gaps) if log is not None and asking else None
 
@@ -142,6 +145,11 @@ class SealedFlow:
     def recovered(self) -> int:
         return 0 if self.decoder is None else self.decoder.recovered
 
+    @property
+    def asked(self) -> int:
+        """Packets asked for again, each time counted."""
+        return self._asked_before + (0 if self.asking is None else self.asking.asked)
+
     def outcome(self) -> Outcome:
         """What the packet path does not count one by one."""
         told, decoder = self.told, self.decoder
@@ -152,7 +160,7 @@ class SealedFlow:
             wasted=0 if decoder is None else decoder.wasted,
             unrecoverable=0 if decoder is None else decoder.unrecoverable,
             refused=self.protector.refused,
-            asked=0 if self.asking is None else self.asking.asked,
+            asked=self.asked,
             delayed=self.delayed,
         )
 
@@ -195,9 +203,10 @@ class SealedFlow:
         if report is not None:
             self.told.add(report)
             datagrams.append(self._feedback(*report.encode(), microseconds(now)))
-        ask = None if self.asking is None else self.asking.poll(now)
-        if ask is not None:
-            datagrams.append(self._feedback(*ask.encode(), microseconds(now)))
+        if self.asking is not None:
+            self.asking.round_trip_s = self.end.round_trip_s
+            if (ask := self.asking.poll(now)) is not None:
+                datagrams.append(self._feedback(*ask.encode(), microseconds(now)))
         return datagrams
 
     def _repair(self, fec_field: bytes, body: bytes, timestamp_us: int) -> bytes:
@@ -230,16 +239,18 @@ class SealedFlow:
         """As `receive`, for a packet that is not one object."""
         if flags & REPAIR:
             delivered = self._take_repair(fec_field, payload, now)
-        elif (kind := fec_field[0] >> 6) == _SOURCE:
+        elif fec_field[:2] == _SOURCE:
             delivered = self._take_source(fec_field[2] << 8 | fec_field[3], payload, now)
-        elif kind == _REPORT:
+        elif (kind := fec_field[0] >> 6) == _REPORT:
             report = Report.decode(fec_field, payload)
             self.heard.add(report)
             self.protector.report(report, now, self.end.round_trip_s)
             return []
         elif kind == _ASK:
-            repairs = self.protector.answer(Ask.decode(fec_field, payload), now)
-            self._owed += [self._repair(*repair, microseconds(now)) for repair in repairs]
+            ask = Ask.decode(fec_field, payload)
+            if len(self._owed) < MOST_OWED:
+                repairs = self.protector.answer(ask, now)
+                self._owed += [self._repair(*repair, microseconds(now)) for repair in repairs]
             return []
         else:
             raise WireError("fec-field")

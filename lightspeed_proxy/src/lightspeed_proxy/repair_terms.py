@@ -10,7 +10,7 @@ from typing import Final
 
 import attrs
 from lightspeed_protocol.extensions import FecScheme, RegisterExtensions
-from lightspeed_protocol.fec.protection import Protection
+from lightspeed_protocol.fec.protection import CAP, Protection
 from lightspeed_protocol.fec.report import INTERVAL_S, ReceptionLog
 from lightspeed_protocol.fec.window import Plan
 
@@ -22,17 +22,19 @@ LEAST_REPORT_S: Final = 0.1  # between two reports, whatever a client wishes
 class RepairTerms:
     """`down` None: nothing was said. `reports_s` None: the client is told nothing.
 
-    `asking`: either end may ask the other again for what is missing.
+    `asking`: either end may ask the other again for what is missing. `most`: bytes in all over
+    bytes of source packets that the node's operator allows.
     """
 
     down: Protection | None = None
     reports_s: float | None = None
     budget_s: float = 0.05
     asking: bool = False
+    most: float = CAP
 
     @classmethod
     def agree(cls, ext: RegisterExtensions, most: float) -> RepairTerms:
-        """`most`: bytes in all over bytes of source packets that the node's operator allows."""
+        """What a client wishes, under the operator's limit."""
         wish = ext.protection
         wanted = INTERVAL_S if ext.reports_ms is None else ext.reports_ms / 1000
         reports = FecScheme.RECEIVER_REPORTS in ext.fec and wanted > 0
@@ -41,7 +43,12 @@ class RepairTerms:
             reports_s=max(wanted, LEAST_REPORT_S) if reports else None,
             budget_s=Protection().budget_s if wish is None else wish.budget_s,
             asking=FecScheme.NACK in ext.fec,
+            most=most,
         )
+
+    def mirrored(self, window: int) -> Protection:
+        """As a client protects that said nothing of what it wants: XOR over so many packets."""
+        return Protection(plan=Plan.xor(window)).capped(self.most)
 
     def log(self) -> ReceptionLog | None:
         """For one flow of this session."""
@@ -56,8 +63,3 @@ NOTHING_SAID: Final = RepairTerms()
 def accepted(offered: tuple[int, ...]) -> tuple[int, ...]:
     """The schemes of a client's offer that a node takes, each once, in the client's order."""
     return tuple(dict.fromkeys(scheme for scheme in offered if scheme in SCHEMES))
-
-
-def mirrored(window: int) -> Protection:
-    """As a client protects that said nothing of what it wants."""
-    return Protection(plan=Plan.xor(window))

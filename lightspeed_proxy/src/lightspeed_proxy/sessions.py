@@ -19,6 +19,7 @@ from typing import Any, Final
 import attrs
 from lightspeed_protocol.deadlines import Deadlines
 from lightspeed_protocol.endpoint import Endpoint
+from lightspeed_protocol.fec.window import WindowDecoder
 from lightspeed_protocol.seal import SealedEnd
 from lightspeed_protocol.sealed_flow import NO_OUTCOME, Outcome, SealedFlow
 from lightspeed_protocol.sequence import SequenceWindow
@@ -143,7 +144,7 @@ class Flow:
     def forget_received(self) -> None:
         """The client counts afresh: what was kept of its packets is of no use. `settle` first."""
         if self.sealed is not None:
-            self.sealed.decoder = None
+            self.sealed.decoder = WindowDecoder()
             self._settled = self.sealed.outcome()
 
 

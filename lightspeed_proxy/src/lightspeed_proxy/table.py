@@ -39,7 +39,6 @@ from .abuse import DATAGRAM_OVERHEAD
 from .config import Security
 from .counters import Counters
 from .repair_sender import RepairSender
-from .repair_terms import mirrored
 from .sessions import Address, Flow, Session, Sessions
 from .whereabouts import ask, follow, send_unproven
 
@@ -252,7 +251,7 @@ class PythonFlowTable:
             counters.fec_bytes += len(datagram)
             counters.fec_recovered += sealed.recovered - recovered
             if flow.session.repair.down is None and not field[0] & GF256 << 4:
-                sealed.protector.change(mirrored(field[1]))
+                sealed.protector.change(flow.session.repair.mirrored(field[1]))
         elif field[0]:
             self._heard_feedback(flow, len(datagram))
             self.extras.hasten(flow, sealed.next_deadline())

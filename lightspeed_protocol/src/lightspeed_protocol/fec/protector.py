@@ -33,6 +33,7 @@ class Protector:
         "_credit",
         "_header_bytes",
         "_quiet",
+        "_refused_before",
         "controller",
         "encoder",
         "protection",
@@ -50,6 +51,8 @@ class Protector:
         """`asking`: the peer may ask again, and is answered where the protection adapts."""
         self._header_bytes = header_bytes + UDP_IP_BYTES
         self.encoder = WindowEncoder(None, first_ssn=first_ssn)
+        self._credit: Credit | None = None
+        self._refused_before = 0  # by the caps of protections before this one
         self._adopt(protection, asking=asking)
 
     def _adopt(self, protection: Protection, *, asking: bool) -> None:
@@ -63,13 +66,14 @@ class Protector:
         if self._asking:
             self.encoder.keep()
         self.watched = protection.active  # else nothing is ever decided here
-        self._credit: Credit | None = protection.credit()
+        self._refused_before = self.refused
+        self._credit = protection.credit()
         self._quiet = QuietTimer(protection.budget_s)
 
     @property
     def refused(self) -> int:
-        """Repairs that the caps held back."""
-        return 0 if self._credit is None else self._credit.refused
+        """Repairs that the caps held back, since the beginning."""
+        return self._refused_before + (0 if self._credit is None else self._credit.refused)
 
     def change(self, protection: Protection, *, asking: bool = False) -> None:
         """Protect in another way from the next packet on; the numbers go on."""
