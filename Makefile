@@ -75,18 +75,25 @@ cover: dev  ## line and branch coverage of `make test`, child processes included
 	$(PY) -m coverage combine -q
 	$(PY) -m coverage report
 
+# Tools that `dev` does not install: they are for one target each, or for Linux only.
+# $(call group,NAME,MODULES): install the group unless its modules can be imported.
+group = $(PY) -c "for name in '$(2)'.split(): __import__(name)" 2>/dev/null || \
+	$(PY) -m pip --disable-pip-version-check --no-input install -q -c constraints.txt \
+	$$($(PY) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["$(1)"])')
+
 .PHONY: bench
 bench: dev  ## the measurements; ratios inside one run, JSON in bench/results
+	@$(call group,bench,matplotlib zfec) || true
 	$(PY) -m bench $(ARGS)
 
-# The engine has packages for Linux only, so it is not among the tools that `dev` installs.
-FUZZERS = $(PY) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["fuzz"])'
+.PHONY: bench-fec
+bench-fec: dev  ## loss repair in virtual time: tables and plot in docs/, exit 1 if a target is missed
+	@$(call group,bench,matplotlib zfec)
+	$(PY) -m bench.fec $(ARGS)
 
 .PHONY: fuzz
 fuzz: dev  ## hostile bytes for every decoder, SECONDS (20) each; exit 1 on a finding
-	@$(PY) -c "import atheris" 2>/dev/null || \
-		$(PY) -m pip --disable-pip-version-check --no-input install -q -c constraints.txt \
-		$$($(FUZZERS)) || true
+	@$(call group,fuzz,atheris) || true
 	@$(PY) -m fuzz --seconds $(SECONDS) $(ARGS)
 
 .PHONY: docs

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from . import latency, memory, registering, relay, sealing, storm
+from . import latency, memory, registering, relay, repair, sealing, storm
 
 Bench = Callable[[Path, float], dict[str, Any]]
 
@@ -23,6 +23,7 @@ BENCHES: dict[str, Bench] = {
     "throughput": relay.throughput,
     "flatness": relay.flatness,
     "sealing": sealing.sealing,
+    "repair": repair.repair,
     "latency": latency.latency,
     "memory": lambda directory, _: memory.memory(directory),
     "registering": registering.registering,
@@ -46,6 +47,7 @@ TARGETS: list[tuple[str, str, Callable[[Any], bool]]] = [
     ("memory.sealed_1000.kb_per_session", "<= 8", lambda x: x <= 8),
     ("memory.sealed_10000.kb_per_session", "<= 8", lambda x: x <= 8),
     ("sealing.sealed.lost", "0", lambda x: x == 0),
+    ("repair.window.both_us", "<= 60", lambda x: x <= 60),
     ("registering.one_by_one.failed", "0", lambda x: x == 0),
     ("registering.parallel.failed", "0", lambda x: x == 0),
     ("attempts.lost", "0", lambda x: x == 0),
