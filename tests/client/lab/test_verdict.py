@@ -45,7 +45,7 @@ def test_repair_that_heals_is_said_to_help_and_what_it_cost() -> None:
     text = "\n".join(verdict.lines())
     assert "(+12%)" in text
     assert "30 ms after its moment" in text
-    assert "4 packets stayed lost: too many were lost close together" in text
+    assert "4 packets stayed lost: fewer repair packets came" in text
     assert "4 packets lost or too late with repair; with as many repair packets" in text
     assert "any code would have left at least 2" in text
     assert "whether the way through a node is shorter" in text
@@ -121,13 +121,13 @@ def test_each_reason_for_a_packet_that_stayed_lost_has_its_own_number() -> None:
     lines = judge(OFF, tally(one)).not_better
     starts = [(int(line.split()[0]), line.partition(": ")[2][:20]) for line in lines]
     assert starts == [
-        (6, "too many were lost c"),
+        (6, "fewer repair packets"),
         (12, ""),
         (2, "not lost on the link"),
     ]
     assert "any code would have left at least 2" in lines[1]
     single = attrs.evolve(tally(one), up=way(DROPPED), down=attrs.evolve(way(DROPPED - {980})))
-    assert judge(OFF, single).not_better[0].startswith("1 packet stayed lost: too many")
+    assert judge(OFF, single).not_better[0].startswith("1 packet stayed lost: fewer")
 
 
 def test_repair_that_heals_nothing_is_said_not_to_help() -> None:

@@ -217,8 +217,8 @@ def _still_lost(with_fec: Tally) -> list[str]:
     lines = []
     if stayed > 0:
         lines.append(
-            f"{count(stayed, 'packet')} stayed lost: too many were lost close together, game"
-            " packets or the repair packets sent for them"
+            f"{count(stayed, 'packet')} stayed lost: fewer repair packets came for them than"
+            " packets were lost close together"
         )
     if unknown > 0:
         lines.append(
