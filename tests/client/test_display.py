@@ -99,11 +99,22 @@ UP = (
     " expected left 0.068 %, costs 1.51x, held back: with more, 6.0 % were lost instead of 3.0 %"
 )
 REPAIRING = at(
-    9, state="carrying", repair_up=UP,
-    repair_down="0.52 repairs per packet: 5.0 % lost, 0.1 % left", loss=0.1, loss_down=0.05, loss_up=0.047, loss_up_estimated=False, residual_down=0.001,
-    residual_up=0.002, repaired=12, repaired_late=3, notice="a note " * 20, control="registered",
+    9,
+    state="carrying",
+    loss=0.1,
+    loss_down=0.05,
+    loss_up=0.047,
+    loss_up_estimated=False,
+    residual_down=0.001,
+    residual_up=0.002,
+    repaired=12,
+    repaired_late=3,
+    repair_up=UP,
+    repair_down="0.52 repairs per packet: 5.0 % lost, 0.1 % left",
+    notice="a note " * 20,
+    control="registered",
     session="00001b59",
-)  # fmt: skip
+)
 
 
 def test_what_is_done_against_loss_is_told_both_ways() -> None:
