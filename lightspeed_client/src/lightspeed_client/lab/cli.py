@@ -152,8 +152,8 @@ def lab(
 ) -> None:
     """Play a match on loopback through a link as bad as you like, and measure it.
 
-    Game server, node, invite and client are real; nothing leaves this machine. Loss repair is what
-    players have who say nothing of it: auto, or off with an open tunnel.
+    Game server, node, invite and client are real; nothing leaves this machine. Without --fec the
+    loss repair is what players have: auto, or off with an open tunnel.
     """
     packets = players * pps * seconds * 5  # both ways, each with a repair; reports and asks
     if packets > MAX_LOG:
