@@ -24,7 +24,7 @@ from typing import Any, Final
 import attrs
 
 from . import fec_plot, fec_tables
-from .fec_cells import LOSSES, OTHERS, SCHEMES, Cell, games, goals
+from .fec_cells import LOSSES, OTHERS, SCHEMES, Cell, games, goals, neighbours
 from .fec_course import CALM, Course, Courses, drive, runs
 from .fec_order import Deliveries, order
 from .fec_world import Outcome, simulate
@@ -64,7 +64,7 @@ def cells(found: Everything) -> dict[Cell, int]:
     }
     wanted |= {cell: found.packets for _, cell in (*games(), *OTHERS)}
     wanted |= {goal.cell: found.goal_packets for goal in goals()}
-    return dict(sorted(wanted.items(), key=lambda each: str((each[0].scheme, each[0].traffic))))
+    return {cell: wanted[cell] for cell in neighbours(wanted)}
 
 
 def run(found: Everything) -> None:

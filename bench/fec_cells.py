@@ -5,6 +5,7 @@ Source: the design's tables; the choice is the controller's own, from `residual`
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 import attrs
@@ -26,6 +27,11 @@ class Cell:
     scheme: Scheme
     weather: Weather
     traffic: Traffic = Traffic()  # noqa: RUF009  # frozen
+
+
+def neighbours(cells: Iterable[Cell]) -> list[Cell]:
+    """Each once, in an order in which what was encoded for one often serves the next."""
+    return sorted(set(cells), key=lambda cell: str((cell.scheme, cell.traffic, cell.weather)))
 
 
 @attrs.frozen

@@ -151,11 +151,9 @@ def simulate(
     missing: dict[int, tuple[int, float]] = {}  # by SSN: number and when it was sent
     number = -1
     useful_until = -math.inf  # for a repair
-    for now, payload, repairs in _moments(scheme, traffic):
+    for now, payload, repairs in _moments(scheme, traffic, packets + UNDISTURBED):
         if payload is not None:
             number += 1
-            if number == packets + UNDISTURBED:
-                break
             if number >= UNDISTURBED and (number - UNDISTURBED) % BATCH == 0:
                 result.batches.append(0)
                 bound.settle(now)
@@ -213,23 +211,24 @@ def _payloads(sizes: tuple[int, int]) -> list[bytes]:
     ]
 
 
-def _moments(scheme: Scheme, traffic: Traffic) -> Iterator[Moment]:
-    """All that is sent, without end."""
+def _moments(scheme: Scheme, traffic: Traffic, packets: int) -> Iterator[Moment]:
+    """All that is sent with so many source packets."""
+    times = itertools.islice(traffic.times(), packets)
     if traffic.quiet:
-        return _with_quiet_timer(scheme, traffic)
-    tape = _tape(scheme.plan, scheme.twice, traffic.sizes)
-    cycle = itertools.cycle(tape)
-    return ((now, *sent) for now, sent in zip(traffic.times(), cycle, strict=False))
+        return _with_quiet_timer(scheme, traffic, times)
+    period = min(math.lcm(SSNS, KEYS * scheme.plan.every), packets)
+    tape = _tape(scheme.plan, scheme.twice, traffic.sizes, period)
+    return ((now, *sent) for now, sent in zip(times, itertools.cycle(tape), strict=False))
 
 
 @functools.lru_cache(maxsize=1)
 def _tape(
-    plan: Plan, twice: bool, sizes: tuple[int, int]
+    plan: Plan, twice: bool, sizes: tuple[int, int], period: int
 ) -> list[tuple[bytes, tuple[Repair, ...]]]:
-    """Source packets and their repairs until SSN and key of the repairs are what they were."""
+    """Source packets and their repairs: all, or until SSN and key are what they were."""
     payloads = _payloads(sizes)
     encoder = WindowEncoder(plan, first_ssn=-MAX_REACH)
-    numbers = range(-MAX_REACH, math.lcm(SSNS, KEYS * plan.every))
+    numbers = range(-MAX_REACH, period)
     tape = [_protect(encoder, payloads[number % SSNS], twice) for number in numbers]
     return tape[MAX_REACH:]
 
@@ -243,11 +242,11 @@ def _protect(
     return payload, repairs
 
 
-def _with_quiet_timer(scheme: Scheme, traffic: Traffic) -> Iterator[Moment]:
+def _with_quiet_timer(scheme: Scheme, traffic: Traffic, times: Iterator[float]) -> Iterator[Moment]:
     payloads = _payloads(traffic.sizes)
     encoder = WindowEncoder(scheme.plan)
     timer = QuietTimer(BUDGET_S)
-    for number, now in enumerate(traffic.times()):
+    for number, now in enumerate(times):
         while (at := timer.next_deadline()) < now:
             if timer.poll(at) and (repair := encoder.flush(again=True)) is not None:
                 yield at, None, (repair,)

@@ -51,6 +51,7 @@ def throughput(directory: Path, seconds: float) -> dict[str, Any]:
     return figures | {
         "node_over_await": round(per_core["node"] / per_core["await"], 2),
         "node_over_drain": round(per_core["node"] / per_core["drain"], 2),
+        "drain_over_await": round(per_core["drain"] / per_core["await"], 2),  # what can be had here
     }
 
 

@@ -184,3 +184,21 @@ async def test_a_silent_node_with_a_name_is_looked_up_again(
             assert redirect.node == new
             assert redirect.figures(trio.current_time()).state == "idle"
         nursery.cancel_scope.cancel("test over")
+
+
+async def test_a_machine_without_a_network_is_told_so_and_not_that_the_node_is_gone(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with open_world(attrs.evolve(SETTINGS, watched=True)) as world:
+        await trio.sleep(6)
+        (probes,) = world.tunnels()
+        world.net.ports[probes].refuses = True
+        await trio.sleep(6)
+        notice = world.redirect.figures(trio.current_time()).notice
+        assert notice is not None
+        assert "no way to the node 192.0.2.1:4434: check its network" in notice
+        assert caplog.text.count("no way to the node") == 1
+        assert "no answer" not in caplog.text
+        world.net.ports[probes].refuses = False
+        await trio.sleep(3)
+        assert world.redirect.figures(trio.current_time()).notice is None

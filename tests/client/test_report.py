@@ -32,6 +32,7 @@ def test_what_was_not_measured_is_said() -> None:
     assert "No game sent a packet" in never_reached
     silent = words(attrs.evolve(NOTHING, keepalives_sent=9, loss=1.0))
     assert "The node never answered" in silent
+    assert "This machine has no network" in silent
     assert "without --dev" in silent
     no_server = words(attrs.evolve(GOOD, received=0))
     assert "game server never answered" in no_server

@@ -8,11 +8,10 @@ import attrs
 import pytest
 import trio
 from lightspeed_client.app import RedirectSettings, open_redirect
+from lightspeed_client.data_proof import PROOF_MOST_S, PROOF_S
 from lightspeed_client.redirect import Redirect
 from lightspeed_client.sealed_tunnel import (
     HANDSHAKE_S,
-    PROOF_MOST_S,
-    PROOF_S,
     SealedTunnel,
 )
 from lightspeed_protocol.header import FIN, HANDSHAKE, KEEPALIVE, pack_addresses

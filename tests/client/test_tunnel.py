@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 from lightspeed_client.open_tunnel import OpenCarried, OpenTunnel
-from lightspeed_client.sealed_tunnel import SealedCarried, SealedTunnel
+from lightspeed_client.sealed_flows import SealedCarried
+from lightspeed_client.sealed_tunnel import SealedTunnel
 from lightspeed_client.tunnel import Carried, OwnedPort, Tunnel, any_port
 from lightspeed_protocol.runtime.udp import UdpPort
 

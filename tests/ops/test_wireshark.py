@@ -507,6 +507,12 @@ def test_a_tunnel_inside_a_tunnel_is_shown_one_level_deep(tmp_path: Path) -> Non
     assert back["lightspeed.version"] == ["8", "1"]
 
 
+def test_an_ask_names_each_packet_asked_for(tmp_path: Path) -> None:
+    ask = next(case for case in CASES if case.name == "v8-ask")
+    (row,) = rows(write_pcap(tmp_path / "ask.pcap", [udp(ask.packet)]), "lightspeed.fec.asked")
+    assert row["lightspeed.fec.asked"] == ["65534", "0", "8"]
+
+
 def test_sealed_packets_are_known_on_any_port(tmp_path: Path) -> None:
     unsure = {"v8-other-path", "v8-report", "v8-ask", "v8-fin-of-a-flow", "v9-fin-of-a-flow"}
     sure = [case for case in CASES if case.name[1] in "89" and case.name not in unsure]

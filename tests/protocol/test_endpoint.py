@@ -165,3 +165,28 @@ def test_two_counters_in_one_session_both_get_through() -> None:
         for datagram in senders[who].wrap(b"%d" % number, number * 10_000 + 1):
             heard += receiver.unwrap(datagram)
     assert heard == [b"%d" % number for number in range(400)]
+
+
+@pytest.mark.parametrize(("fec_k", "per_s"), [(2, 64), (4, 20), (4, 30), (8, 64), (16, 100)])
+def test_two_encoders_that_number_alike_make_nothing_twice_and_nothing_false(
+    fec_k: int, per_s: int
+) -> None:
+    """The original's second listener joins 5 s into a session, and its blocks begin at 0 too."""
+    rng = random.Random(fec_k * per_s)
+    receiver = Endpoint.open(swap_addresses(KEY))
+    senders = [Endpoint.open(KEY, fec_k=fec_k), Endpoint.open(KEY, fec_k=fec_k)]
+    sent, arrived = set[bytes](), set[bytes]()
+    heard: list[bytes] = []
+    for number in range(4000):
+        sender = senders[rng.randrange(2) if number > 5 * per_s else 0]
+        payload = b"%d" % number + rng.randbytes(rng.choice((0, 40, 300)))
+        sent.add(payload)
+        for datagram in sender.wrap(payload, number * 1_000_000 // per_s):
+            if rng.random() < 0.05:
+                continue
+            if datagram[22] < fec_k:
+                arrived.add(payload)
+            heard += receiver.unwrap(datagram)
+    assert len(set(heard)) == len(heard)
+    assert arrived < set(heard)
+    assert set(heard) <= sent

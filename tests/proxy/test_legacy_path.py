@@ -87,6 +87,21 @@ async def test_a_wrong_token_on_a_proven_port_is_dropped(autojump_clock: MockClo
         assert world.drops == {"unproven": 1, "unregistered": 1}
 
 
+async def test_datagrams_too_short_for_a_token_are_dropped_also_from_a_proven_port(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_world(dev=False, security=OPEN) as world:
+        register(world)
+        server = world.host()
+        player = world.player(server, token=TOKEN)
+        await prove(world, player)
+        for size in range(20):
+            player.send(bytes([0x10, TOKEN, *bytes(18)])[:size], world.address)
+        world.play(player, b"still carried")
+        assert [p for p, _ in await server.heard()] == [b"still carried"]
+        assert world.drops == {"unproven": 1, "short": 20}
+
+
 async def test_two_registrations_from_one_host_are_told_apart_by_their_tokens(
     autojump_clock: MockClock,
 ) -> None:

@@ -75,7 +75,7 @@ class OpenTunnel:
     strangers: int = 0
     fins_answered: int = 0
     _live: set[OpenCarried] = attrs.field(factory=set)
-    _probe_port: OwnedPort | None = None
+    _no_way: bool = False  # the system did not take the last keepalive
     _lookup_at: float = 0.0
     _ending: bool = False
 
@@ -95,7 +95,6 @@ class OpenTunnel:
         """Find the node, however long it takes; then ask it for signs of life. Never ends."""
         node = await self.lookup.until_found()
         with self.bind(any_port(node)) as port:
-            self._probe_port = port
             self.pulse.begin(trio.current_time())
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._run_probes, port)
@@ -194,7 +193,8 @@ class OpenTunnel:
         node = self.lookup.found
         assert node is not None
         stamp = microseconds(now)
-        port.send(control_packet(KEEPALIVE, sequence=sequence, timestamp_us=stamp), node)
+        keepalive = control_packet(KEEPALIVE, sequence=sequence, timestamp_us=stamp)
+        self._no_way = not port.send(keepalive, node)
 
     def _node_left(self, now: float) -> None:
         if not self._ending:
@@ -216,6 +216,6 @@ class OpenTunnel:
         if node is None:
             return self.lookup.failure or "the node's name is not found yet"
         where = write_address(node)
-        if self._probe_port is not None and self._probe_port.unsent >= self.pulse.prober.sent > 0:
+        if self._no_way:
             return f"this machine has no way to the node {where}: check its network"
         return f"no answer from the node {where}: {why_no_answer(node[1])}"

@@ -42,8 +42,8 @@ def plain_words(totals: Totals) -> list[str]:
         lines.append("The session was too short to ask the node anything.")
     elif not totals.keepalives_answered:
         lines.append(
-            "The node never answered: nothing is known about the path. Its address is wrong,"
-            f" or {why_no_answer(invited=totals.control is not None)}."
+            "The node never answered: nothing is known about the path. This machine has no network,"
+            f" or its address is wrong, or {why_no_answer(invited=totals.control is not None)}."
         )
     else:
         lines.append(

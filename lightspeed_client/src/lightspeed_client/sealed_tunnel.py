@@ -7,22 +7,19 @@ session gives the keys (`use`, `rekey`); data goes on when it is gone. When the 
 its network, sending fails or nothing comes any more: a fresh socket goes on, and the node
 follows the newest authentic packet.
 
-Where the node says its data port is, somebody else may be: until a KEEPALIVE of random bytes has
-come back from a new data address, nothing but KEEPALIVE and HANDSHAKE is sent there.
+Until a new data address has proved itself (`data_proof`) nothing but KEEPALIVE and HANDSHAKE is
+sent there.
 Source: PROTOCOL.md, "Sealed header".
 """
 
 from __future__ import annotations
 
 import logging
-import math
-import os
 from collections.abc import Callable
 from typing import Final, Protocol
 
 import attrs
 import trio
-from lightspeed_protocol.deadlines import Deadlines
 from lightspeed_protocol.errors import WireError
 from lightspeed_protocol.header import (
     FIN,
@@ -30,7 +27,6 @@ from lightspeed_protocol.header import (
     KEEPALIVE,
     NO_ADDRESSES,
     microseconds,
-    swap_addresses,
 )
 from lightspeed_protocol.keepalive import (
     PROBE_BYTES,
@@ -43,11 +39,13 @@ from lightspeed_protocol.runtime.udp import Port
 from lightspeed_protocol.seal import REPAIR, SEALED6_BYTES, SEALED_BYTES, Opened
 
 from .address import Address, write_address
+from .data_proof import DataProof
 from .fec_choice import NO_REPAIR, RepairTerms
 from .figures import ControlState
 from .flows import LARGEST_TUNNEL_BYTES, FlowTable
 from .labels import free_label
 from .pulse import Pulse
+from .sealed_flows import SealedCarried, SealedFlows
 from .sealed_game import SealedGame
 from .sealed_session import SealedSession
 from .tunnel import OwnedPort, any_port
@@ -58,9 +56,6 @@ log = logging.getLogger(__name__)
 KEEPALIVE_BYTES: Final = SEALED_BYTES + PROBE_BYTES
 FIN_WAIT_S: Final = 0.3
 HANDSHAKE_S: Final = 0.1  # between answers to a HANDSHAKE; a node asks again after a loss
-PROOF_BYTES: Final = 8  # of the keepalive that proves an address; no probe has as many
-PROOF_S: Final = 0.1  # before the second of them; each pause is twice the one before,
-PROOF_MOST_S: Final = 1.0  # up to this
 MOVE_S: Final = 5.0  # between fresh sockets, at least
 UNSENT_MOST: Final = 2  # keepalives in a row that the system would not send
 
@@ -79,28 +74,6 @@ class Control(Protocol):
     def path_is_silent(self) -> None:
         """Called often while the path is dead."""
         ...
-
-
-@attrs.define(eq=False)
-class SealedCarried:
-    """A flow, and the local socket its game talks to."""
-
-    flow: SealedGame
-    local: Port
-    tunnel: SealedTunnel
-
-    def send(self, datagram: bytes) -> bool:
-        tunnel = self.tunnel
-        tunnel.hasten(self)
-        return (
-            tunnel.port is not None
-            and tunnel.node is not None
-            and tunnel.proven.is_set()
-            and tunnel.port.send(datagram, tunnel.node)
-        )
-
-    def close(self, why: str) -> None:
-        self.tunnel.drop(self)
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -122,13 +95,9 @@ class SealedTunnel:
     proven: trio.Event = attrs.field(factory=trio.Event)  # `node` has answered; new for each
     _terms: RepairTerms = NO_REPAIR
     _header_bytes: int = SEALED_BYTES  # of the games' packets
-    _carried: dict[bytes, SealedCarried] = attrs.field(factory=dict)  # by the answers' label
-    _due: Deadlines[SealedCarried] = attrs.field(factory=Deadlines)  # what needs no game packet
-    _timer: trio.CancelScope = attrs.field(factory=trio.CancelScope)  # sleeps until then
+    _flows: SealedFlows = attrs.field(init=False)
     _handshake_at: float | None = None
-    _proof: bytes = b""
-    _proof_at: float = math.inf  # when it is sent again
-    _proof_pause_s: float = PROOF_S
+    _proof: DataProof = attrs.field(factory=DataProof)
     _moved_at: float | None = None
     _unsent: int = 0
     _begun: trio.Event = attrs.field(factory=trio.Event)
@@ -137,6 +106,7 @@ class SealedTunnel:
 
     def __attrs_post_init__(self) -> None:
         self.table.shared = self.session.tally
+        self._flows = SealedFlows(self._send, lambda label: self._send_control(FIN, label=label))
 
     @property
     def largest_payload(self) -> int:
@@ -170,13 +140,13 @@ class SealedTunnel:
             self._replace_port(node)
         if node != self.node:
             self.node, self.proven = node, trio.Event()
-            self._proof, self._proof_pause_s = os.urandom(PROOF_BYTES), PROOF_S
+            self._proof.begin()
         end = self.session.renew(session_id, key, trio.current_time())
         self._terms = self.table.fec.agreed(schemes)
         self.largest_bytes = min(largest_bytes or LARGEST_TUNNEL_BYTES, LARGEST_TUNNEL_BYTES)
         self.ipv6_inside = ipv6_inside
-        for carried in self._carried.values():
-            carried.flow.renew(end, self._terms, self.largest_bytes)
+        for flow in self._flows:
+            flow.renew(end, self._terms, self.largest_bytes)
         if not self._begun.is_set():
             self.pulse.begin(trio.current_time())
             self._begun.set()
@@ -199,7 +169,7 @@ class SealedTunnel:
             await self._begun.wait()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._run_probes)
-                nursery.start_soon(self._run_due)
+                nursery.start_soon(self._flows.run_due)
                 await self._hear()
         finally:
             if self.port is not None:
@@ -239,7 +209,7 @@ class SealedTunnel:
             return False
         if opened.flags & ~REPAIR:
             return self._take_control(opened, now)
-        carried = self._carried.get(opened.addresses)
+        carried = self._flows.find(opened.addresses)
         if carried is None:
             self.table.drops["no-flow"] += 1  # closed here; the node has not heard yet
             return True
@@ -247,7 +217,7 @@ class SealedTunnel:
         for payload in flow.from_node(opened, now, late=late):
             if not local.send(payload, flow.game):
                 self.table.drops["not-delivered"] += 1
-        self.hasten(carried)
+        self._flows.hasten(carried)
         return True
 
     def _take_control(self, opened: Opened, now: float) -> bool:
@@ -266,7 +236,7 @@ class SealedTunnel:
             if len(opened.payload) == PROBE_BYTES:
                 self.pulse.answered(decode_probe(opened.payload)[0], now)
                 self._tell_round_trip()
-            elif opened.payload == self._proof:
+            elif self._proof.answered(opened.payload):
                 self.proven.set()
         elif flags & HANDSHAKE and (
             self._handshake_at is None or now - self._handshake_at >= HANDSHAKE_S
@@ -278,7 +248,7 @@ class SealedTunnel:
     async def _run_probes(self) -> None:
         while True:
             now = trio.current_time()
-            if not self.proven.is_set() and now >= self._proof_at:
+            if now >= self._proof.next_deadline():
                 self._greet(now)
             for event in self.pulse.poll(now, self.table.game_silent_s(now)):
                 match event:
@@ -294,25 +264,18 @@ class SealedTunnel:
             if self.pulse.dead:
                 self.control.path_is_silent()
             due = self.pulse.prober.next_deadline()
-            await trio.sleep_until(due if self.proven.is_set() else min(due, self._proof_at))
-
-    async def _run_due(self) -> None:
-        """Reports, and repairs of packets that no later one follows. Never ends."""
-        while True:
-            with trio.CancelScope(deadline=self._due.next_deadline()) as self._timer:
-                await trio.sleep_forever()
-            now = trio.current_time()
-            for carried in self._due.due(now):
-                for datagram in carried.flow.poll(now):
-                    carried.send(datagram)
-
-    def hasten(self, carried: SealedCarried) -> None:
-        """Something has been sent or has come: it may be due earlier than was known."""
-        due = carried.flow.next_deadline()
-        if due < math.inf and self._due.hasten(carried, due):
-            self._timer.deadline = min(self._timer.deadline, due)
+            await trio.sleep_until(min(due, self._proof.next_deadline()))
 
     # -- sending -----------------------------------------------------------------------
+
+    def _send(self, datagram: bytes) -> bool:
+        """A flow's packet, once the node has shown that it is there."""
+        return (
+            self.port is not None
+            and self.node is not None
+            and self.proven.is_set()
+            and self.port.send(datagram, self.node)
+        )
 
     def _tell_round_trip(self) -> None:
         round_trip_s, end = self.pulse.prober.rtt.smoothed_s, self.session.end
@@ -330,9 +293,7 @@ class SealedTunnel:
         """One keepalive that counts as no probe: the node learns our address from it at once,
         and proves its own by the answer, because nobody else can read what is in it.
         """
-        self._send_control(KEEPALIVE, self._proof)
-        self._proof_at = now + self._proof_pause_s
-        self._proof_pause_s = min(2 * self._proof_pause_s, PROOF_MOST_S)
+        self._send_control(KEEPALIVE, self._proof.question(now))
 
     def _send_control(self, flag: int, payload: bytes = b"", label: bytes = NO_ADDRESSES) -> bool:
         end = self.session.end
@@ -370,7 +331,7 @@ class SealedTunnel:
                     f"the node {self.name} carries no IPv6: use the server's IPv4 address"
                 )
             self._header_bytes = SEALED6_BYTES
-        taken = {carried.flow.label for carried in self._carried.values()}
+        taken = {flow.label for flow in self._flows}
         label = free_label(game, server, taken)
         flow = SealedGame.open(
             game,
@@ -381,15 +342,7 @@ class SealedTunnel:
             terms=self._terms,
             largest_bytes=self.largest_bytes,
         )
-        carried = self._carried[swap_addresses(label)] = SealedCarried(flow, local, self)
-        return carried
-
-    def drop(self, carried: SealedCarried) -> None:
-        """This conversation has ended; the session goes on."""
-        label = carried.flow.label
-        self._due.drop(carried)
-        if self._carried.pop(swap_addresses(label), None) is not None:
-            self._send_control(FIN, label=label)
+        return self._flows.add(flow, local)
 
     async def finish(self) -> None:
         """The whole session says FIN; `run` says it once more where nobody confirms."""
@@ -406,10 +359,8 @@ class SealedTunnel:
     # -- words -------------------------------------------------------------------------
 
     def explain(self) -> str | None:
-        flows = [carried.flow for carried in self._carried.values()]
-        if not flows:
-            return None
-        return max(flows, key=lambda flow: flow.last_game_at).explain()
+        latest = max(self._flows, key=lambda flow: flow.last_game_at, default=None)
+        return None if latest is None else latest.explain()
 
     def notice(self) -> str | None:
         control = self.control

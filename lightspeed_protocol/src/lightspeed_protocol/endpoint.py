@@ -118,7 +118,8 @@ class Endpoint:
             decoder = self.decoder = XorDecoder()
         stale = decoder.stale
         sequence = datagram[2] << 8 | datagram[3]
-        delivered = decoder.receive(datagram[HEADER_BYTES:], sequence)
+        stamp = int.from_bytes(datagram[4:8], "big")
+        delivered = decoder.receive(datagram[HEADER_BYTES:], sequence, stamp)
         if datagram[INDEX] < datagram[K]:
             # Not by the sequence alone: only the decoder knows what it has recovered, and the
             # original's repair packets need not have a number of their own.

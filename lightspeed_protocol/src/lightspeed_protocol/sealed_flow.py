@@ -265,7 +265,7 @@ class SealedFlow:
             log.came(ssn, now)
             if len(delivered) > 1:
                 self._log_rebuilt(decoder, log, now)
-        if not decoder.repairs and decoder.sources >= BARE:
+        if not decoder.repairs and decoder.sources >= BARE and self.asking is None:
             self.decoder = None  # until the first repair packet
         return delivered
 

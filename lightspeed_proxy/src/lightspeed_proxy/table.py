@@ -109,7 +109,7 @@ class PythonFlowTable:
                     punts.append(punt)
                 continue
             session = by_client.get(source)
-            if session is None or size > LARGEST_BYTES:
+            if session is None or not HEADER_BYTES <= size <= LARGEST_BYTES:
                 punts.append(Punt(datagram, source))
                 continue
             if session.token >= 0 and (datagram[1] != session.token or session.wrong >= MOST_WRONG):

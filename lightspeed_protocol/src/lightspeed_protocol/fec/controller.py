@@ -19,7 +19,8 @@ from .backoff import Backoff
 from .loss_history import LONG_S, MOST, SHORT_S, Estimate, LossHistory
 from .report import INTERVAL_S, Report
 from .residual import Again, candidates, packets_ahead, residual
-from .window_plan import GF256, REPAIR_EXTRA_BYTES, Plan
+from .window_plan import REPAIR_EXTRA_BYTES, Plan
+from .wording import percent, plan_words
 
 FIRST_PLAN: Final = Plan(4, 4)  # before the first report
 CALM_S: Final = 12.0
@@ -166,7 +167,7 @@ class Controller:
     def explain(self) -> str:
         """The choice and its reason, in one line."""
         again = "" if self._again is None else ", asks again for what is missing"
-        return f"{_words(self.plan)}{again}: {self._reason()}"
+        return f"{plan_words(self.plan)}{again}: {self._reason()}"
 
     def _choose(self, short: Estimate, long: Estimate, now: float) -> None:
         """Raise, keep or lower. Plans of as many repairs are exchanged as it suits."""
@@ -273,16 +274,16 @@ class Controller:
         if not seen.loss:
             parts = ["nothing lost lately"]
         else:
-            parts = [f"{_percent(seen.loss)} lost in runs of {seen.run:.1f}"]
+            parts = [f"{percent(seen.loss)} lost in runs of {seen.run:.1f}"]
             if self.plan is None or self.plan in candidates(self._ahead):
                 left = residual(self.plan, self._ahead, seen.loss, seen.clump, self._again)
-                parts.append(f"expected left {_percent(left)}")
+                parts.append(f"expected left {percent(left)}")
         parts.append(f"costs {self.cost(self.plan):.2f}x")
         backoff = self._backoff
         if backoff.testing:
             parts.append("sending less for a moment, because loss grew when more was sent")
         elif backoff.limit < math.inf:
-            more, less = _percent(backoff.more.loss), _percent(backoff.less.loss)
+            more, less = percent(backoff.more.loss), percent(backoff.less.loss)
             parts.append(f"held back: with more, {more} were lost instead of {less}")
         return ", ".join(parts)
 
@@ -290,19 +291,3 @@ class Controller:
 def _repairs(plan: Plan | None) -> float:
     """For each source packet."""
     return 0.0 if plan is None else 1 / plan.every
-
-
-def _percent(share: float) -> str:
-    percent = 100 * share
-    return f"{percent:.1f} %" if percent >= 1 else f"{percent:.2g} %"
-
-
-def _words(plan: Plan | None) -> str:
-    if plan is None:
-        return "no repair"
-    if plan.delay:
-        return f"a copy of each packet {plan.delay} later"
-    packets = "packet" if plan.every == 1 else f"{plan.every} packets"
-    kind = "repair" if plan.field == GF256 else "XOR repair"
-    over = f"{plan.window}" if plan.stride == 1 else f"{plan.window} that are {plan.stride} apart"
-    return f"1 {kind} per {packets} over {over}"

@@ -27,6 +27,7 @@ MAX_PAYLOAD: Final = 1400  # larger ones travel as version 1, beside FEC
 WINDOW: Final = 64  # blocks remembered
 SPREAD: Final = 4  # blocks that may be on their way at once, reordering included
 RESTART: Final = 8  # stale packets in a row that mean the peer numbers afresh
+TICKS: Final = 61  # 4 s: further apart in the sender's time, two packets are not of one block
 
 # The original passes payloads up to its 2048-byte buffer. Larger ones are delivered but never
 # kept, which bounds what a peer can make us hold.
@@ -104,23 +105,23 @@ class _Open:
         "lengths",
         "longest",
         "nominal",
+        "place",
         "repair",
         "repair_k",
-        "sequence",
         "xor",
     )
 
-    def __init__(self, block: int, sequence: int | None) -> None:
+    def __init__(self, block: int, place: int | None) -> None:
         self.block = block
-        self.sequence = sequence or 0  # of the packet that came first
+        self.place = place or 0  # of the packet that came first
         self.nominal = self.have = self.hashes = 0
         self.xor = self.lengths = self.longest = 0
         self.repair: bytes | None = None
         self.repair_k = 0  # a flushed block's repair names fewer than its sources did
 
     def closed(self) -> int:
-        """What is remembered afterwards, in one integer: sequence, indexes, 32-bit hashes."""
-        return self.sequence | self.have << 16 | self.hashes << 32
+        """What is remembered afterwards, in one integer: place, indexes, 32-bit hashes."""
+        return self.place | self.have << 32 | self.hashes << 48
 
 
 class XorDecoder:
@@ -157,7 +158,8 @@ class XorDecoder:
         self.unrecoverable = 0  # blocks given up with a repair and more than one missing
         self._newest = -1
         self._ring: list[_Open | int | None] = []  # by block modulo WINDOW; int: closed
-        self._loose: deque[tuple[int, int]] = deque(maxlen=WINDOW)  # (index, hash) handed on
+        # (index, hash) of what was handed on, from all blocks that a jump can displace
+        self._loose: deque[tuple[int, int]] = deque(maxlen=WINDOW * LARGEST_K)
         self._stale_run = 0
         self._stale_at = 0
 
@@ -172,11 +174,14 @@ class XorDecoder:
         waiting = sum(type(e) is _Open and e.repair is not None for e in self._ring)
         return self.unrecoverable + self.lies + waiting
 
-    def receive(self, body: bytes, sequence: int | None = None) -> list[bytes]:
+    def receive(
+        self, body: bytes, sequence: int | None = None, timestamp_us: int = 0
+    ) -> list[bytes]:
         """What the game gets now: the packet itself, then what it helped to recover.
 
-        `body` is the datagram from byte 20 on, `sequence` its number: packets of one block lie
-        close together, and one from far away is of another encoder's block of that id.
+        `body` is the datagram from byte 20 on; `sequence` and `timestamp_us` are its header's:
+        packets of one block lie close together in both, and one from far away is of another
+        encoder's block of that id.
         Raises `WireError` "malformed" (FEC field cut short or K out of range, repair payload of
         impossible length) or "fec-index" (index above K), and changes nothing then.
         """
@@ -186,37 +191,39 @@ class XorDecoder:
         if not 1 <= k <= LARGEST_K:
             raise WireError("malformed")
         payload = body[FEC_BYTES:]
+        place = None if sequence is None else sequence | timestamp_us >> 16 << 16
         if index < k:
-            return self._receive_source(block, index, k, payload, sequence)
+            return self._receive_source(block, index, k, payload, place)
         if index > k:
             raise WireError("fec-index")
         if not _LENGTH_BYTES <= len(payload) <= _LARGEST_KEPT + _LENGTH_BYTES:
             raise WireError("malformed")
-        recovered = self._receive_repair(block, k, payload, sequence)
+        recovered = self._receive_repair(block, k, payload, place)
         return [] if recovered is None else [recovered]
 
     def _receive_source(
-        self, block: int, index: int, k: int, payload: bytes, sequence: int | None
+        self, block: int, index: int, k: int, payload: bytes, place: int | None
     ) -> list[bytes]:
         self.source += 1
         if not self._admit(block):
             self._loose.append((index, hash(payload) & 0xFFFFFFFF))
             return [payload]
         slot = block % WINDOW
-        if self._is_foreign(slot, k, sequence):
+        if self._is_foreign(slot, k, place):
             self._displace(slot)
         entry = self._ring[slot]
         digest = hash(payload) & 0xFFFFFFFF
         if entry is None:
-            entry = self._ring[slot] = _Open(block, sequence)
+            entry = self._ring[slot] = _Open(block, place)
         elif type(entry) is int:
-            if not entry >> 16 >> index & 1:
-                self._ring[slot] = entry | 1 << 16 + index | digest << 32 + 32 * index
-            elif entry >> 32 + 32 * index & 0xFFFFFFFF == digest:
+            if not entry >> 32 >> index & 1:
+                self._ring[slot] = entry | 1 << 32 + index | digest << 48 + 32 * index
+            elif entry >> 48 + 32 * index & 0xFFFFFFFF == digest:
                 self.duplicates += 1
                 return []
             else:
                 self.conflicts += 1
+                self._loose.append((index, digest))
             return [payload]
         assert type(entry) is _Open
 
@@ -226,6 +233,7 @@ class XorDecoder:
                 self.duplicates += 1
                 return []
             self.conflicts += 1
+            self._loose.append((index, digest))
             self._ring[slot] = entry.closed()
             return [payload]
         entry.have |= bit
@@ -255,17 +263,17 @@ class XorDecoder:
         return [payload] if recovered is None else [payload, recovered]
 
     def _receive_repair(
-        self, block: int, k: int, payload: bytes, sequence: int | None
+        self, block: int, k: int, payload: bytes, place: int | None
     ) -> bytes | None:
         self.repair += 1
         if not self._admit(block):
             return None
         slot = block % WINDOW
         entry = self._ring[slot]
-        if type(entry) is int or self._is_foreign(slot, k, sequence):
+        if type(entry) is int or self._is_foreign(slot, k, place):
             return None
         if entry is None:
-            entry = self._ring[slot] = _Open(block, sequence)
+            entry = self._ring[slot] = _Open(block, place)
         assert type(entry) is _Open
         if entry.repair is None:
             entry.repair = payload
@@ -278,13 +286,14 @@ class XorDecoder:
             self._ring[slot] = entry.closed()
         return None
 
-    def _is_foreign(self, slot: int, k: int, sequence: int | None) -> bool:
-        """Whether this packet's place holds another encoder's block, or an old one's."""
+    def _is_foreign(self, slot: int, k: int, place: int | None) -> bool:
+        """Whether this packet's slot holds another encoder's block, or an old one's."""
         entry = self._ring[slot]
-        if entry is None or sequence is None:
+        if entry is None or place is None:
             return False
-        known = entry & 0xFFFF if isinstance(entry, int) else entry.sequence
-        if abs(distance(known, sequence)) <= SPREAD * k + WINDOW // 4:
+        known = entry & 0xFFFFFFFF if isinstance(entry, int) else entry.place
+        numbers = abs(distance(known & 0xFFFF, place & 0xFFFF))
+        if numbers <= SPREAD * k + WINDOW // 4 and abs(distance(known >> 16, place >> 16)) <= TICKS:
             return False
         self.conflicts += 1
         return True
@@ -296,9 +305,9 @@ class XorDecoder:
         if entry is not None:
             known = entry if isinstance(entry, int) else entry.closed()
             self._loose.extend(
-                (index, known >> 32 + 32 * index & 0xFFFFFFFF)
+                (index, known >> 48 + 32 * index & 0xFFFFFFFF)
                 for index in range(LARGEST_K)
-                if known >> 16 + index & 1
+                if known >> 32 + index & 1
             )
 
     def _settle(self, entry: _Open) -> bytes | None:
