@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import attrs
+from lightspeed_protocol.fec.asking import Ask
 from lightspeed_protocol.fec.controller import Controller, Settings
 from lightspeed_protocol.fec.credit import Credit
 from lightspeed_protocol.fec.report import Report
@@ -65,8 +66,8 @@ class TwoPaths(World):
         super()._launch(now, datagram)
         self.losses = first
 
-    def _later(self, at: float, what: Datagram | Report) -> None:
-        longer = not isinstance(what, Report) and what[2]
+    def _later(self, at: float, what: Datagram | Report | Ask) -> None:
+        longer = isinstance(what, tuple) and what[2]
         super()._later(at + SECOND_PATH_S * longer, what)
 
 

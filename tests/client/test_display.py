@@ -87,6 +87,58 @@ def test_the_live_table_shows_what_matters() -> None:
     assert "1 flow " in text
 
 
+def screen(figures: Figures, width: int = 80) -> list[str]:
+    console = Console(file=io.StringIO(), width=width)
+    console.print(table(figures, attrs.evolve(ROUTE, fec="auto")))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue().splitlines()
+
+
+UP = (
+    "1 repair per 2 packets over 4, asks again for what is missing: 4.7 % lost in runs of 1.1,"
+    " expected left 0.068 %, costs 1.51x, held back: with more, 6.0 % were lost instead of 3.0 %"
+)
+REPAIRING = at(
+    9,
+    state="carrying",
+    loss=0.1,
+    loss_down=0.05,
+    loss_up=0.047,
+    loss_up_estimated=False,
+    residual_down=0.001,
+    residual_up=0.002,
+    repaired=12,
+    repaired_late=3,
+    repair_up=UP,
+    repair_down="0.52 repairs per packet: 5.0 % lost, 0.1 % left",
+    notice="a note " * 20,
+    control="registered",
+    session="00001b59",
+)
+
+
+def test_what_is_done_against_loss_is_told_both_ways() -> None:
+    text = [" ".join(line.split()) for line in screen(REPAIRING, 300)]
+    assert "loss round trip 10.0 % down 5.0 % up 4.7 %" in text
+    assert "after repair still lost down 0.1 % lost or late up 0.2 %" in text
+    assert "repair auto 12 rebuilt (3 too late)" in text
+    assert f"repair up {UP}" in text
+    assert "repair down 0.52 repairs per packet: 5.0 % lost, 0.1 % left" in text
+    nothing = [" ".join(line.split()) for line in screen(at(1))]
+    assert "repair up -" in nothing
+    assert "loss round trip - down - up about -" in nothing
+    line = one_line(REPAIRING)
+    assert "loss down 5.0 %, loss up 4.7 %, still lost down 0.1 %, lost or late up 0.2 %" in line
+    assert f"12 rebuilt (3 too late), sent 0, received 0, overhead -, repair up [{UP}], re" in line
+    assert "repair up" not in one_line(FIGURES)
+
+
+def test_all_of_it_fits_a_small_terminal() -> None:
+    lines = screen(attrs.evolve(REPAIRING))
+    assert len(lines) <= 23
+    assert max(map(len, lines)) <= 80
+
+
 def test_a_live_session_ends_with_the_report_on_screen() -> None:
     out = io.StringIO()
     view = LiveView(Console(file=out, force_terminal=True, width=100))

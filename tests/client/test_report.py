@@ -73,6 +73,33 @@ def test_a_good_session_is_told_with_its_numbers() -> None:
     assert "no repair was on" in words(attrs.evolve(GOOD, fec="off"))
 
 
+def test_what_was_lost_each_way_is_told_or_said_not_to_be_known() -> None:
+    assert "of the packets from the game is not known: this node does not say" in words(GOOD)
+    told = attrs.evolve(GOOD, loss_up=0.021, residual_up=0.002, repaired_late=7)
+    text = words(told)
+    assert (
+        "3.1 % of the packets to the game were lost on the way; 120 packets rebuilt (7 of" in text
+    )
+    assert (
+        "2.1 % of the packets from the game were lost, as the node says; 0.2 % stayed lost or came"
+        " too late." in text
+    )
+    off = words(attrs.evolve(told, fec="off"))
+    assert "2.1 % of the packets from the game were lost, as the node says.\n" in off
+
+
+def test_what_repair_took_is_told() -> None:
+    assert "Repair took" not in words(GOOD)
+    busy = attrs.evolve(GOOD, repair_sent=2000, repair_received=1, repair_asked=1, repair_capped=5)
+    text = words(busy)
+    assert (
+        "Repair took 2000 packets sent, 0.50 for each of the game's; 1 packet received, 0.00 for"
+        " each of the game's." in text
+    )
+    assert "Lost packets were asked for again 1 time." in text
+    assert "5 repair packets could not be sent: --fec-cap allows no more." in text
+
+
 def test_unknown_shares_are_not_zero() -> None:
     assert percent(None) == "an unknown share"
     assert percent(0.0) == "0.0 %"

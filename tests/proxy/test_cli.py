@@ -310,20 +310,24 @@ def test_status_tells_how_many_invites_there_are() -> None:
 SESSION = {
     "session": 7, "invite": "anna", "address": "203.0.113.5:9", "flows": 2, "packets_up": 10,
     "packets_down": 11, "age_s": 61.7, "idle_s": 0.2, "client": "0.3", "version": 8,
+    "repair": "1 repair per packet over 4: 9.8 % lost",
 }  # fmt: skip
 
 
 def test_sessions_are_a_table_or_what_the_node_said() -> None:
-    text = json.dumps([SESSION, {**SESSION, "invite": "", "address": None}])
+    text = json.dumps([SESSION, {**SESSION, "invite": "", "address": None, "repair": None}])
     with answering(sessions=(200, text)) as http:
         result = invoke("sessions", "--http", http)
     assert result.exit_code == 0
     head, anna, open_one = result.stdout.splitlines()
     assert head.split()[:3] == ["SESSION", "INVITE", "ADDRESS"]
-    assert anna.split() == (
+    assert anna.split()[:12] == (
         ["7", "anna", "203.0.113.5:9", "2", "10", "11", "62", "s", "0", "s", "0.3", "8"]
     )
+    assert head.endswith("REPAIR")
+    assert anna.endswith("  1 repair per packet over 4: 9.8 % lost")
     assert open_one.split()[:3] == ["7", "-", "-"]
+    assert open_one.split()[-1] == "-"
     with answering(sessions=(200, text)) as http:
         result = invoke("sessions", "--http", http, "--json")
     assert json.loads(result.stdout) == json.loads(text)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from functools import partial
@@ -13,13 +14,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lightspeed_protocol.control_messages import Register
 from lightspeed_protocol.extensions import RegisterExtensions, encode_register
+from lightspeed_protocol.fec.protection import Protection
+from lightspeed_protocol.fec.window import Plan
+from lightspeed_protocol.header import NO_ADDRESSES
 from lightspeed_protocol.runtime.daemon import stage
 from lightspeed_protocol.runtime.http import listen, serve_http
 from lightspeed_protocol.runtime.quic_server import QuicCounters
+from lightspeed_protocol.seal import SealedEnd
+from lightspeed_protocol.sealed_flow import SealedFlow
 from lightspeed_protocol.telemetry import TelemetryEvent, to_json
+from lightspeed_proxy.abuse import Opened
 from lightspeed_proxy.config import Http, ProxyConfig, Security
 from lightspeed_proxy.credentials import Invites
-from lightspeed_proxy.health import choose_encoder, is_allowed, is_loopback, make_app
+from lightspeed_proxy.health import (
+    choose_encoder,
+    is_allowed,
+    is_loopback,
+    make_app,
+    repair_words,
+)
+from lightspeed_proxy.rate_limit import Meter, Rates
+from lightspeed_proxy.sessions import Flow, Session
 from lightspeed_proxy.state import NodeState, TaskFigures
 from trio.testing import MockClock
 
@@ -131,8 +146,27 @@ async def test_the_sessions_are_listed_for_this_machine() -> None:
         "packets_down": 20,
         "client": "1.0?[2J",
         "version": 8,
+        "repair": None,
     }
     assert (second["address"], second["connected"]) == ("192.0.2.1", False)
+
+
+def test_a_session_tells_how_its_latest_conversation_is_protected() -> None:
+    meter = Meter(Rates(1, 1))
+    session = Session(client=None, data=None, up=meter, down=meter, opened=Opened())
+    assert repair_words(session) is None
+    end = SealedEnd.node(7, bytes(16))
+    with closing(socket.socket()) as sock:
+        for key, plan, last_up in ((b"one", Plan.xor(4), 1.0), (b"two", None, 2.0)):
+            sealed = SealedFlow.open(end, NO_ADDRESSES, Protection(plan=plan))
+            session.flows[key] = Flow(session, key, sock, last_up, sealed=sealed)
+        assert repair_words(session) == "no repair: no report, costs 1.00x"
+        session.flows[b"one"].last_up = 3.0
+        told = repair_words(session)
+    assert told is not None
+    assert told.startswith("1 XOR repair per 4 packets over 4: no report")
+    session.flows[b"one"].sealed = None  # as of versions 1 and 2
+    assert repair_words(session) is None
 
 
 async def test_a_version_1_session_is_the_sum_of_its_ports() -> None:

@@ -160,12 +160,16 @@ def one_line(figures: Figures) -> str:
         f"jitter {ms(figures.jitter_ms)}",
         f"loss {part(figures.loss)}",
         f"loss down {part(figures.loss_down)}",
-        f"still lost down {part(figures.residual_down)}",
-        f"rebuilt {figures.repaired}",
+        f"loss {loss_up(figures)}",
+        after_repair(figures, ", "),
+        rebuilt(figures),
         f"sent {figures.sent}",
         f"received {figures.received}",
         f"overhead {part(figures.overhead)}",
     ]
+    for way, words in (("up", figures.repair_up), ("down", figures.repair_down)):
+        if words is not None:
+            parts.append(f"repair {way} [{words}]")
     return ", ".join(parts) + (f" ({figures.notice})" if figures.notice else "")
 
 
@@ -189,13 +193,12 @@ def table(figures: Figures, route: Route) -> Table:
     )
     grid.add_row(
         "loss",
-        f"round trip {part(figures.loss)}  down {part(figures.loss_down)}"
-        f"  up about {part(figures.loss_up)}",
+        f"round trip {part(figures.loss)}  down {part(figures.loss_down)}  {loss_up(figures)}",
     )
-    grid.add_row(
-        "repair",
-        f"{route.fec}  {figures.repaired} rebuilt  still lost down {part(figures.residual_down)}",
-    )
+    grid.add_row("after repair", after_repair(figures, "  "))
+    grid.add_row("repair", f"{route.fec}  {rebuilt(figures)}")
+    grid.add_row("repair up", Text(figures.repair_up or "-"))
+    grid.add_row("repair down", Text(figures.repair_down or "-"))
     grid.add_row(
         "packets",
         f"{figures.sent} sent ({rate(figures.sent_per_s)}/s)"
@@ -209,6 +212,24 @@ def table(figures: Figures, route: Route) -> Table:
     if figures.notice:
         grid.add_row("note", Text(figures.notice, style="yellow"))
     return grid
+
+
+def loss_up(figures: Figures) -> str:
+    """Whether the node has counted or it is an estimate."""
+    return f"up {'about ' if figures.loss_up_estimated else ''}{part(figures.loss_up)}"
+
+
+def after_repair(figures: Figures, between: str) -> str:
+    """What the game misses: the node counts what is late to it with what is lost."""
+    return (
+        f"still lost down {part(figures.residual_down)}{between}"
+        f"lost or late up {part(figures.residual_up)}"
+    )
+
+
+def rebuilt(figures: Figures) -> str:
+    late = f" ({figures.repaired_late} too late)" if figures.repaired_late else ""
+    return f"{figures.repaired} rebuilt{late}"
 
 
 def session_words(figures: Figures) -> str:

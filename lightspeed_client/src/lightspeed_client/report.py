@@ -70,16 +70,8 @@ def plain_words(totals: Totals) -> list[str]:
             " that the node may send there (its operator sees the reason in"
             " `lightspeed-proxy status`)."
         )
-    elif totals.fec == "off":
-        lines.append(
-            f"{percent(totals.loss_down)} of the packets to the game were lost; no repair was on."
-        )
     else:
-        lines.append(
-            f"{percent(totals.loss_down)} of the packets to the game were lost on the way;"
-            f" {count(totals.repaired, 'packet')} rebuilt,"
-            f" {percent(totals.residual_down)} stayed lost."
-        )
+        lines += [*_losses(totals), *_cost(totals)]
     lines.append(
         f"The tunnel added {percent(totals.overhead)} to the bytes the game sent"
         " (headers, repair and keepalives; IP and UDP headers not counted)."
@@ -96,6 +88,49 @@ def plain_words(totals: Totals) -> list[str]:
     )
     if drops:
         lines.append(f"Dropped: {drops}.")
+    return lines
+
+
+def _losses(totals: Totals) -> list[str]:
+    """Each way: what was lost, what of it stayed so."""
+    down = f"{percent(totals.loss_down)} of the packets to the game were lost"
+    if totals.fec == "off":
+        down += "; no repair was on."
+    else:
+        late = f" ({totals.repaired_late} of them too late)" if totals.repaired_late else ""
+        down += (
+            f" on the way; {count(totals.repaired, 'packet')} rebuilt{late},"
+            f" {percent(totals.residual_down)} stayed lost."
+        )
+    if totals.loss_up is None:
+        return [
+            down,
+            "What was lost of the packets from the game is not known: this node does not say.",
+        ]
+    up = f"{percent(totals.loss_up)} of the packets from the game were lost, as the node says"
+    if totals.fec != "off":
+        up += f"; {percent(totals.residual_up)} stayed lost or came too late"
+    return [down, f"{up}."]
+
+
+def _cost(totals: Totals) -> list[str]:
+    """What repair took; nothing when it was never needed."""
+    ways = [
+        f"{count(packets, 'packet')} {which}, {packets / game:.2f} for each of the game's"
+        for packets, which, game in (
+            (totals.repair_sent, "sent", totals.sent),
+            (totals.repair_received, "received", totals.received),
+        )
+        if packets and game
+    ]
+    lines = [f"Repair took {'; '.join(ways)}."] if ways else []
+    if totals.repair_asked:
+        lines.append(f"Lost packets were asked for again {count(totals.repair_asked, 'time')}.")
+    if totals.repair_capped:
+        lines.append(
+            f"{count(totals.repair_capped, 'repair packet')} could not be sent: --fec-cap allows no"
+            " more."
+        )
     return lines
 
 

@@ -44,6 +44,7 @@ SESSION_COLUMNS: Final = (
     "IDLE",
     "CLIENT",
     "HEADER",
+    "REPAIR",
 )
 
 
@@ -268,7 +269,7 @@ def session_row(fields: dict[str, Any]) -> tuple[str, ...]:
     keys = ("session", "invite", "address", "flows", "packets_up", "packets_down")
     named = [fields.get(key) for key in keys]
     ages = [_seconds(fields.get(key)) for key in ("age_s", "idle_s")]
-    last = [fields.get(key) for key in ("client", "version")]
+    last = [fields.get(key) for key in ("client", "version", "repair")]
     return tuple("-" if value in (None, "") else str(value) for value in [*named, *ages, *last])
 
 

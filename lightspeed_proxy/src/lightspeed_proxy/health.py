@@ -34,7 +34,7 @@ from . import __version__
 from .admission import Member
 from .config import show_address
 from .metrics import in_pieces, make_registry
-from .sessions import plain_host
+from .sessions import Session, plain_host
 from .state import NodeState
 
 LARGEST_REPORT_BYTES: Final = 2048  # Source: PROTOCOL.md, ORIGINAL.md 2.4
@@ -160,7 +160,17 @@ def session_fields(member: Member, state: NodeState) -> dict[str, Any]:
         "idle_s": round(now - member.last_heard, 1),
         "client": printable(member.client),
         "version": member.version,
+        "repair": repair_words(session),
     }
+
+
+def repair_words(session: Session) -> str | None:
+    """What is done against loss towards the player, and why; of the conversation used last.
+
+    None without one, and for versions 1 and 2, where nobody reports what comes.
+    """
+    flow = max(session.flows.values(), key=lambda flow: flow.last_up, default=None)
+    return None if flow is None or flow.sealed is None else flow.sealed.protector.explain()
 
 
 def show_host(address: tuple[Any, ...]) -> str:

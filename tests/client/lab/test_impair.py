@@ -89,10 +89,12 @@ async def test_the_log_tells_the_fate_of_every_packet(autojump_clock: MockClock)
     assert relay.counts["up"].received == {
         Kind.SOURCE: 400,
         Kind.REPAIR: 100,
+        Kind.FEEDBACK: 0,
         Kind.CONTROL: 0,
         Kind.QUIC: 0,
     }
     assert all((f.released_at is None) == f.lost for f in relay.log)
+    assert all(f.released_at >= f.came_at + 0.02 for f in relay.log if f.released_at is not None)
     came_back = {f.label for f in relay.log if f.direction == "down" and not f.lost}
     assert came_back <= {f.label for f in up if not f.lost} | {None}
     assert len(back) == relay.counts["down"].released

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lightspeed_client.lab.packets import Kind, read_packet, read_quic
 from lightspeed_protocol.endpoint import Endpoint
+from lightspeed_protocol.fec.report import ReceptionLog
 from lightspeed_protocol.fec.window import Plan
 from lightspeed_protocol.header import (
     FIN,
@@ -53,9 +54,26 @@ def test_kinds_are_read_off_what_the_sealed_tunnel_really_sends(addresses: bytes
     assert read_packet(end.control(FIN, 1, b"", addresses)) == (Kind.CONTROL, b"", b"")
 
 
+@pytest.mark.parametrize("addresses", CONVERSATIONS)
+def test_reports_and_asks_are_told_from_game_packets(addresses: bytes) -> None:
+    log = ReceptionLog()
+    end = SealedEnd.client(7, KEY)
+    flow = SealedFlow.open(end, addresses, log=log, asking=True)
+    end.round_trip_s = 0.01
+    for ssn in (0, 2):
+        log.came(ssn, 0.0)
+    feedback = []
+    for now in (0.02, 1.0):
+        flow.next_deadline()
+        feedback += flow.poll(now)
+    assert (len(feedback), flow.sent_feedback) == (2, 2)
+    for datagram in feedback:
+        assert read_packet(datagram) == (Kind.FEEDBACK, addresses, b"")
+
+
 @given(st.binary(max_size=80))
 def test_any_bytes_have_a_kind(data: bytes) -> None:
-    assert read_packet(data).kind in (Kind.SOURCE, Kind.REPAIR, Kind.CONTROL)
+    assert read_packet(data).kind is not Kind.QUIC
     assert read_quic(data) == (Kind.QUIC, b"", b"")
 
 

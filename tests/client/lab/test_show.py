@@ -10,13 +10,15 @@ from lightspeed_client.lab.show import (
     ScreenView,
     final_table,
     fold,
+    live_table,
     one_line,
     pick_view,
 )
 from lightspeed_client.lab.tally import Live
+from lightspeed_client.lab.way import Wire
 from rich.console import Console
 
-from .test_verdict import OFF, tally, way
+from .test_verdict import DROPPED, OFF, tally, way
 
 LIVE = Live(
     seconds=1.0,
@@ -79,8 +81,31 @@ def test_a_terminal_gets_a_table_that_is_taken_down() -> None:
 
 def test_unknown_figures_are_dashes() -> None:
     assert "round trip -;" in one_line(LIVE)
-    rows = {line.split("  ")[1]: line for line in final_table(OFF)[2:13]}
-    assert rows["repair delay p50"].endswith("-")
+    assert "up:" not in one_line(LIVE)
+    cells = [line.split() for line in final_table(OFF)]
+    assert ["repair", "delay,", "mean", "-"] in cells
+    assert ["bytes", "over", "the", "game's", "packets", "-"] in cells
+
+
+def test_what_is_done_against_loss_is_said_while_it_runs() -> None:
+    live = attrs.evolve(LIVE, repair_up="1 repair per packet over 4", repair_down="no repair")
+    assert one_line(live).endswith("; up: 1 repair per packet over 4; down: no repair")
+    out = io.StringIO()
+    Console(file=out, width=100).print(live_table(live))
+    assert "up: 1 repair per packet over 4 " in out.getvalue()
+
+
+def test_what_was_left_stands_beside_what_any_code_would_have_left() -> None:
+    wire = Wire(source=1000, repair=512, feedback=8)
+    one = attrs.evolve(way(DROPPED - {20, 40}, late=1), wire=wire, bound=2)
+    lines = [" ".join(line.split()) for line in final_table(tally(one))]
+    at = lines.index("not there in time 3 (0.30%)")
+    assert lines[at + 1] == "with any code, at least 2 (0.20%)"
+    at = lines.index("bytes over the game's packets 1.520")
+    assert lines[at + 1 : at + 3] == [
+        "for repair packets 0.512",
+        "for reports and asks 0.008",
+    ]
 
 
 def test_losses_are_told_by_cause_only_when_there_is_more_than_one() -> None:
@@ -100,9 +125,11 @@ def test_the_table_says_late_against_what_and_how_many_of_those_were_repaired() 
     cells = [line.split() for line in lines]
     assert ["late", "3", "(0.30%)"] in cells
     assert ["of", "those,", "repaired", "2"] in cells
-    assert lines[-1].startswith(
-        "Late: more than 50 ms after the moment the packet would have come undisturbed"
+    assert lines[-3].startswith(
+        "In time: within 50 ms of the moment the packet would have come undisturbed"
     )
+    slow = attrs.evolve(way(), budget_s=0.12)
+    assert any(line.startswith("In time: within 120 ms") for line in final_table(tally(slow)))
 
 
 def test_the_control_connection_is_counted_where_there_is_one() -> None:

@@ -59,14 +59,15 @@ def test_the_demo_tells_both_matches_and_a_verdict_from_its_own_figures() -> Non
         assert sum(line.startswith(f"  {what} ") for line in began) == 1
     for part in (
         "match 1 of 2, without loss repair",
-        "match 2 of 2, with loss repair xor:4",
+        "match 2 of 2, with loss repair auto",
         "5% loss each way",
-        "repair off  repair xor:4",
+        " repair off  repair auto",
         "Checked packet by packet:",
         "the link dropped the same",
         "every one that arrived without repair arrived with it",
         "delivered twice: 0",
         "whether the way through a node is",
+        "repair auto, at the end:\n  up: 1 repair per ",
     ):
         assert part in text
     assert "NOT with it" not in text

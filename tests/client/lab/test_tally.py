@@ -2,32 +2,9 @@ from __future__ import annotations
 
 import attrs
 import pytest
-from lightspeed_client.lab.tally import Tally, Way, in_ms
+from lightspeed_client.lab.tally import Tally
 
-
-def way(
-    sent: int = 10,
-    lost: frozenset[int] = frozenset(),
-    healed: frozenset[int] = frozenset(),
-    elsewhere: frozenset[int] = frozenset(),
-    **more: int,
-) -> Way:
-    numbers = set(range(1, sent + 1))
-    return Way(
-        sent_by={0: sent},
-        delivered=frozenset((0, n) for n in (numbers - lost - elsewhere) | healed),
-        dropped=frozenset((0, n) for n in lost),
-        **more,  # type: ignore[arg-type]
-    )
-
-
-def test_every_packet_is_in_exactly_one_heap() -> None:
-    one = way(10, frozenset({2, 5, 6}), healed=frozenset({5}), elsewhere=frozenset({9}))
-    assert (one.sent, one.arrived, one.repaired, one.lost) == (10, 7, 1, 3)
-    assert one.lost_elsewhere == 1
-    record = one.to_json()
-    assert record["lost_before_repair"] == 3
-    assert record["lost_after_repair"] == 3
+from .test_way import way
 
 
 def test_overhead_is_what_the_tunnel_adds_to_each_game_byte() -> None:
@@ -40,11 +17,6 @@ def test_overhead_is_what_the_tunnel_adds_to_each_game_byte() -> None:
     empty = Tally(fec="off", seconds=1, up=way(), down=way(), round_trips_s=(), tunnel_rtt_ms=None)
     assert empty.overhead is None
     assert empty.to_json()["round_trip_p50_ms"] is None
-
-
-def test_names_and_percentiles() -> None:
-    assert in_ms((), 0.5) is None
-    assert in_ms((0.001, 0.002, 0.003), 0.5) == 2.0
 
 
 def test_a_machine_that_cannot_keep_up_is_named_as_such() -> None:

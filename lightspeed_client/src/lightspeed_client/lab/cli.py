@@ -5,14 +5,15 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable
-from typing import Any, Final, TypeVar, get_args
+from typing import Any, Final, TypeVar, Unpack, get_args
 
 import click
 
-from ..fec_choice import parse_fec
+from ..cli_options import RepairWords, Way, fec_options, pick_fec
+from ..config import ClientConfig
 from .impair import MAX_LOG
 from .show import pick_view
-from .sites import Tunnel
+from .sites import LOOPBACK, Tunnel
 from .story import DemoStory, LabStory, run_story
 from .weather import Blackhole, Burst, Weather
 from .world import WorldSettings
@@ -69,12 +70,6 @@ def parse_blackhole(text: str) -> Blackhole:
         raise ValueError(f"want AT:SECONDS such as 5:2, got {text!r}") from None
 
 
-def check_fec(text: str) -> str:
-    """As written, once it is known to be right."""
-    parse_fec(text)
-    return text
-
-
 def keep_quiet() -> None:
     """The client's warnings are about the very link that is made bad here."""
     logging.getLogger("lightspeed_client").setLevel(logging.ERROR)
@@ -114,7 +109,7 @@ SEED: Final = click.IntRange(0)
     show_default=True,
     help="Where the link is bad: up is client to node.",
 )
-@click.option("--fec", type=Parsed("off|xor:K", check_fec), default="xor:4", show_default=True)
+@fec_options
 @click.option(
     "--tunnel",
     type=click.Choice(get_args(Tunnel)),
@@ -146,7 +141,6 @@ def lab(
     rate: float | None,
     blackhole: tuple[Blackhole, ...],
     way: str,
-    fec: str,
     tunnel: Tunnel,
     players: int,
     nodes: int,
@@ -154,12 +148,14 @@ def lab(
     pps: float,
     seed: int,
     as_json: bool,
+    **repair: Unpack[RepairWords],
 ) -> None:
     """Play a match on loopback through a link as bad as you like, and measure it.
 
-    Game server, node, invite and client are real; nothing leaves this machine.
+    Game server, node, invite and client are real; nothing leaves this machine. Without --fec the
+    loss repair is what players have: auto, or off with an open tunnel.
     """
-    packets = players * pps * seconds * 3  # both ways, and repair packets with the smallest K
+    packets = players * pps * seconds * 5  # both ways, each with a repair; reports and asks
     if packets > MAX_LOG:
         raise click.UsageError(
             f"{packets:.0f} packets are more than the lab can follow ({MAX_LOG}): take fewer"
@@ -175,10 +171,11 @@ def lab(
         rate_bps=None if rate is None else rate * 1000 / 8,
         blackholes=blackhole,
     )
+    node: Way = LOOPBACK if tunnel == "open" else []
     settings = WorldSettings(
         up=Weather() if way == "down" else bad,
         down=Weather() if way == "up" else bad,
-        fec=parse_fec(fec),
+        fec=pick_fec(node, ClientConfig().tunnel, **repair),
         players=players,
         nodes=nodes,
         pps=pps,

@@ -29,6 +29,7 @@ class NodeLimits:
     max_flows_per_client: int = 16
     max_pps_per_client: int = 1000
     max_bps_per_client: int = 1_000_000
+    max_repair: float = 100.0  # the client's own cap is the one that is tried here
 
     def to_toml(self, doors: Doors | None = None) -> str:
         """A whole configuration file, so that this machine's own is not read."""

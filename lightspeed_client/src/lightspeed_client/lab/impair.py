@@ -35,13 +35,17 @@ MAX_LOG: Final = 4_000_000  # fates kept: an hour of eight players at 64/s each 
 
 @attrs.define(eq=False)
 class Fate:
-    """What happened to one packet. `label` is the game's own name for it, where there is one."""
+    """What happened to one packet. `label` is the game's own name for it, where there is one.
+
+    Times are the relay's clock, seconds.
+    """
 
     direction: Direction
     lane: int
     kind: Kind
     index: int  # of this direction, lane and kind, from 0
     label: Label | None
+    came_at: float  # to the relay
     lost: bool
     cause: Cause | None = None  # of the loss
     released_at: float | None = None  # when its first copy really left the relay
@@ -81,7 +85,7 @@ class Links:
 class _Client:
     address: Address
     upstream: UdpPort
-    lane: int | None = None  # of its source and repair packets, where it is one conversation
+    lane: int | None = None  # of what is no control packet, where it is one conversation
     control_lane: int | None = None
 
 
@@ -186,7 +190,7 @@ class ImpairedRelay:
         if kind is Kind.SOURCE:
             counts.payload_bytes += len(payload)
             label = self._label_of(payload)
-        fate = Fate(direction, lane, kind, index, label, not arrivals, link.cause)
+        fate = Fate(direction, lane, kind, index, label, now, not arrivals, link.cause)
         if len(self.log) < MAX_LOG:
             self.log.append(fate)
         if not arrivals:
@@ -200,7 +204,7 @@ class ImpairedRelay:
                 heapq.heappush(self._air, (due, next(self._tie), datagram, port, to, fate, counts))
 
     def _lane(self, client: _Client, kind: Kind, conversation: bytes) -> int:
-        if kind is not Kind.SOURCE and kind is not Kind.REPAIR:
+        if kind is Kind.CONTROL or kind is Kind.QUIC:
             if client.control_lane is None:
                 client.control_lane = self._control_lanes
                 self._control_lanes += 1

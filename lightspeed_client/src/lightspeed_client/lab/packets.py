@@ -22,6 +22,7 @@ from lightspeed_protocol.seal import (
 
 _FEC_END: Final = HEADER_BYTES + 4  # of version 2
 _SOURCE: Final = 0  # kind of a sealed packet's FEC field, its top two bits
+_FEEDBACK: Final = (2, 3)  # reports of what came, asks for what is missing
 
 
 class Kind(enum.Enum):
@@ -29,6 +30,7 @@ class Kind(enum.Enum):
 
     SOURCE = "source"
     REPAIR = "repair"
+    FEEDBACK = "feedback"  # about the packets of the other direction: reports and asks
     CONTROL = "control"  # keepalives, HANDSHAKE, FIN, and whatever is no tunnel packet
     QUIC = "quic"  # of the control connection, on its own port
 
@@ -82,6 +84,9 @@ def _read_sealed(datagram: bytes, version: int, flags: int) -> Packet:
         return _CONTROL
     if flags:
         return Packet(Kind.REPAIR, datagram[addresses])
-    if datagram[field][0] >> 6 != _SOURCE:
-        return _CONTROL
-    return Packet(Kind.SOURCE, datagram[addresses], datagram[size:])
+    kind = datagram[field][0] >> 6
+    if kind == _SOURCE:
+        return Packet(Kind.SOURCE, datagram[addresses], datagram[size:])
+    if kind in _FEEDBACK:
+        return Packet(Kind.FEEDBACK, datagram[addresses])
+    return _CONTROL

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from .tally import Way
+from .way import Way
 
 
 @attrs.frozen(kw_only=True)

@@ -15,8 +15,8 @@ from rich.live import Live as Screen
 from rich.table import Table
 
 from ..display import ms
-from .receipts import LATE_S
-from .tally import Live, Tally, Way, in_ms
+from .tally import Live, Tally
+from .way import Way, in_ms, mean_in_ms
 from .weather import Cause
 
 PLAIN_EVERY_S: Final = 5.0
@@ -129,7 +129,14 @@ def one_line(live: Live) -> str:
         f" the link, {live.inputs_missing} missing; states {live.states_sent} sent,"
         f" {live.states_dropped} dropped, {live.states_missing} missing;"
         f" round trip {ms(live.round_trip_ms)}; longest freeze {live.freeze_ms:.0f} ms"
+        + "".join(f"; {line}" for line in repair_lines(live))
     )
+
+
+def repair_lines(told: Live | Tally) -> list[str]:
+    """What is done against loss each way, and why, as far as it is known."""
+    ways = (("up", told.repair_up), ("down", told.repair_down))
+    return [f"{way}: {words}" for way, words in ways if words is not None]
 
 
 def live_table(live: Live) -> Table:
@@ -142,10 +149,11 @@ def live_table(live: Live) -> Table:
         ("states, server to player", live.states_sent, live.states_dropped, live.states_missing),
     ):
         table.add_row(name, *map(str, numbers))
-    table.caption = (
+    figures = (
         f"round trip {ms(live.round_trip_ms)}, longest freeze {live.freeze_ms:.0f} ms,"
         f" repair packets {live.repair_packets}"
     )
+    table.caption = "\n".join([figures, *repair_lines(live)])
     table.caption_justify = "left"
     return table
 
@@ -159,15 +167,15 @@ def final_table(*tallies: Tally) -> list[str]:
         causes = dict.fromkeys(cause for way in ways for cause in way.lost_by)
         for label, cells in _WAY_ROWS:
             rows.append((f"  {label}", [cells(way) for way in ways]))
+            if label == _LATE and any(way.lost_elsewhere for way in ways):
+                rows.append(
+                    ("  lost, but not on the link", [_of(w.lost_elsewhere, w.sent) for w in ways])
+                )
             if label == _BEFORE_REPAIR and len(causes) > 1:
                 rows += [
                     (f"    {_CAUSES[cause]}", [_of(w.lost_by.get(cause, 0), w.sent) for w in ways])
                     for cause in causes
                 ]
-        if any(way.lost_elsewhere for way in ways):
-            rows.append(
-                ("  lost, but not on the link", [_of(w.lost_elsewhere, w.sent) for w in ways])
-            )
         if any(way.corrupt for way in ways):
             rows.append(("  damaged", [str(way.corrupt) for way in ways]))
     rows += [
@@ -187,7 +195,19 @@ def final_table(*tallies: Tally) -> list[str]:
         f"{label:<{label_width}}  {'  '.join(f'{cell:>{width}}' for cell in cells)}".rstrip()
         for label, cells in rows
     ]
-    return [*lines, "", WHAT_IS_LATE]
+    return [*lines, "", *legend(tallies[0].up.budget_s)]
+
+
+def legend(budget_s: float) -> list[str]:
+    """What the table's words mean."""
+    return [
+        f"In time: within {budget_s * 1000:.0f} ms of the moment the packet would have come"
+        " undisturbed, which is the time that the fastest packet of its stream took.",
+        "Any code: the least that could have been left of the same losses with as many repair"
+        " packets at the same times, each of which brings back one packet at most.",
+        "Bytes: IP packets, over the game's packets alone in the same tunnel header. Reports and"
+        " asks are about the packets of the other way.",
+    ]
 
 
 def fold(line: str, width: int) -> str:
@@ -205,10 +225,11 @@ def _of(part: int, whole: int) -> str:
     return f"{part} ({part / whole:.2%})" if whole else str(part)
 
 
-WHAT_IS_LATE: Final = (
-    f"Late: more than {LATE_S * 1000:.0f} ms after the moment the packet would have come"
-    " undisturbed, which is the time that the fastest packet of its stream took."
-)
+def _ratio(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+_LATE: Final = "  of those, repaired"
 _BEFORE_REPAIR: Final = "lost before repair"
 _CAUSES: Final[dict[Cause, str]] = {
     "loss": "by independent loss",
@@ -223,9 +244,14 @@ _WAY_ROWS: Final[tuple[tuple[str, Callable[[Way], str]], ...]] = (
     ("repaired", lambda way: str(way.repaired)),
     ("lost after repair", lambda way: _of(way.lost, way.sent)),
     ("late", lambda way: _of(way.late, way.sent)),
-    ("  of those, repaired", lambda way: str(way.repaired_late)),
+    (_LATE, lambda way: str(way.repaired_late)),
+    ("not there in time", lambda way: _of(way.unknown, way.sent)),
+    ("  with any code, at least", lambda way: _of(way.bound, way.sent)),
     ("delivered twice", lambda way: str(way.duplicates)),
     ("longest freeze", lambda way: f"{way.freeze_s * 1000:.0f} ms"),
-    ("repair delay p50", lambda way: ms(in_ms(way.repair_delays_s, 0.5))),
+    ("repair delay, mean", lambda way: ms(mean_in_ms(way.repair_delays_s))),
     ("repair delay p95", lambda way: ms(in_ms(way.repair_delays_s, 0.95))),
+    ("bytes over the game's packets", lambda way: _ratio(way.wire.ratio)),
+    ("  for repair packets", lambda way: _ratio(way.wire.over_source(way.wire.repair))),
+    ("  for reports and asks", lambda way: _ratio(way.wire.over_source(way.wire.feedback))),
 )

@@ -16,7 +16,7 @@ from lightspeed_protocol.runtime.daemon import STOP_SIGNALS
 from ..fec_choice import OFF, parse_fec
 from ..words import count
 from .node import WorldBroken, require_distribution
-from .show import View, final_table
+from .show import View, final_table, repair_lines
 from .sites import Site
 from .tally import Tally, take_tally, watch
 from .verdict import Verdict, judge
@@ -24,7 +24,7 @@ from .weather import Weather
 from .world import WorldSettings, open_sites, open_world
 
 DEMO_WEATHER = Weather(loss=0.05, delay_s=0.020, jitter_s=0.010)
-DEMO_FEC = parse_fec("xor:4")  # the documented baseline
+DEMO_FEC = parse_fec("auto")  # as players with an invite have it
 CAST = """\
 Everything here is real and runs on this machine only:
   game    a server and a player, who talk as in a first-person shooter
@@ -87,7 +87,7 @@ class LabStory:
         title = f"playing {self.seconds:g} s with loss repair {settings.fec}"
         tally = await run_match(settings, self.seconds, view, title, stop)
         stopped = stop.is_set() and tally.seconds < self.seconds
-        lines = [*final_table(tally), *warnings_of(tally)]
+        lines = [*final_table(tally), *endings_of(tally), *warnings_of(tally)]
         if tally.busy:
             lines.append(LAB_REMEDY)
         if stopped:
@@ -134,6 +134,7 @@ class DemoStory:
             [
                 "",
                 *final_table(*tallies),
+                *endings_of(with_fec),
                 *warnings_of(*tallies),
                 "",
                 *verdict.lines(),
@@ -141,6 +142,14 @@ class DemoStory:
             record_of(without, with_fec, verdict),
         )
         return 0 if verdict.held else 1
+
+
+def endings_of(tally: Tally) -> list[str]:
+    """What repair had come to at the end."""
+    lines = repair_lines(tally)
+    return (
+        ["", f"repair {tally.fec}, at the end:", *(f"  {line}" for line in lines)] if lines else []
+    )
 
 
 def warnings_of(*tallies: Tally) -> list[str]:

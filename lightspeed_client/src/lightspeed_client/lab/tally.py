@@ -9,89 +9,22 @@ from __future__ import annotations
 
 import gc
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Final
 
 import attrs
 import trio
-from lightspeed_protocol.rtt import percentile
 
-from .blocks import find_unprotected
+from .bound import least_unknown
 from .impair import Direction, Label
 from .packets import Kind
 from .receipts import Receipts
 from .sites import Tunnel
+from .way import Way, Wire, in_ms, rounded
 from .weather import Cause
 from .world import World
 
 MANY_LATE_TICKS: Final = 0.02  # fewer are an ordinary desktop's hiccups
-
-
-@attrs.frozen(kw_only=True)
-class Way:
-    """One direction: inputs go up, states come down. Bytes are UDP payloads before loss."""
-
-    sent_by: dict[int, int]  # player -> how many; their numbers are 1 to that
-    delivered: frozenset[Label]
-    dropped: frozenset[Label]  # by the link, as source packets
-    repair_delays_s: tuple[float, ...] = ()
-    own_transits_s: tuple[float, ...] = ()  # of packets that needed no repair
-    late: int = 0
-    repaired_late: int = 0  # of those, the ones that repair brought back
-    unprotected: int = 0  # lost and not repaired because no repair packet was there for them
-    lost_by: dict[Cause, int] = attrs.field(factory=dict)  # of `dropped`; only what was on
-    duplicates: int = 0
-    corrupt: int = 0
-    freeze_s: float = 0.0
-    game_bytes: int = 0
-    tunnel_bytes: int = 0
-    repair_packets: int = 0
-
-    @property
-    def sent(self) -> int:
-        return sum(self.sent_by.values())
-
-    @property
-    def arrived(self) -> int:
-        return len(self.delivered)
-
-    @property
-    def repaired(self) -> int:
-        return len(self.delivered & self.dropped)
-
-    @property
-    def lost(self) -> int:
-        """After repair."""
-        return self.sent - self.arrived
-
-    @property
-    def lost_elsewhere(self) -> int:
-        """Lost although the link let them pass: a limit, a full buffer, or a fault."""
-        return self.lost - len(self.dropped - self.delivered)
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "sent": self.sent,
-            "arrived": self.arrived,
-            "lost_before_repair": len(self.dropped),
-            "repaired": self.repaired,
-            "lost_after_repair": self.lost,
-            "lost_elsewhere": self.lost_elsewhere,
-            "lost_by": dict(self.lost_by),
-            "unprotected": self.unprotected,
-            "late": self.late,
-            "repaired_late": self.repaired_late,
-            "duplicates": self.duplicates,
-            "corrupt": self.corrupt,
-            "longest_freeze_ms": round(self.freeze_s * 1000, 1),
-            "repair_delay_p50_ms": in_ms(self.repair_delays_s, 0.5),
-            "repair_delay_p95_ms": in_ms(self.repair_delays_s, 0.95),
-            "own_transit_p50_ms": in_ms(self.own_transits_s, 0.5),
-            "own_transit_p95_ms": in_ms(self.own_transits_s, 0.95),
-            "game_bytes": self.game_bytes,
-            "tunnel_bytes": self.tunnel_bytes,
-            "repair_packets": self.repair_packets,
-        }
 
 
 @attrs.frozen(kw_only=True)
@@ -105,6 +38,8 @@ class Tally:
     round_trips_s: tuple[float, ...]  # input to the state that shows it
     tunnel_rtt_ms: float | None  # median of the tunnel's own keepalives
     tunnel: Tunnel = "sealed"
+    repair_up: str | None = None  # what was done against loss at the end, and why
+    repair_down: str | None = None
     control_bytes: int = 0  # of the control connection: registering, keys, goodbye; both ways
     ticks: int = 1  # of the game server
     late_ticks: int = 0  # `game.LATE_TICK_S` and more behind, or skipped: the machine is too slow
@@ -141,7 +76,6 @@ class Tally:
         )
 
     def to_json(self) -> dict[str, Any]:
-        overhead = self.overhead
         return {
             "fec": self.fec,
             "tunnel": self.tunnel,
@@ -151,7 +85,9 @@ class Tally:
             "round_trip_p50_ms": in_ms(self.round_trips_s, 0.5),
             "round_trip_p95_ms": in_ms(self.round_trips_s, 0.95),
             "tunnel_rtt_ms": None if self.tunnel_rtt_ms is None else round(self.tunnel_rtt_ms, 2),
-            "overhead": None if overhead is None else round(overhead, 4),
+            "overhead": rounded(self.overhead),
+            "repair_up": self.repair_up,
+            "repair_down": self.repair_down,
             "control_bytes": self.control_bytes,
             "ticks": self.ticks,
             "late_ticks": self.late_ticks,
@@ -162,7 +98,10 @@ class Tally:
 
 @attrs.frozen(kw_only=True)
 class Live:
-    """A cheap look at a running match. Missing: something newer has come already."""
+    """A cheap look at a running match. Missing: something newer has come already.
+
+    `repair_up` and `repair_down`: what the first node's client says is done against loss.
+    """
 
     seconds: float
     inputs_sent: int
@@ -175,15 +114,12 @@ class Live:
     round_trip_ms: float | None
     freeze_ms: float
     repair_packets: int
+    repair_up: str | None = None
+    repair_down: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         record = attrs.asdict(self)
         return {k: round(v, 2) if isinstance(v, float) else v for k, v in record.items()}
-
-
-def in_ms(samples_s: Sequence[float], share: float) -> float | None:
-    """A percentile in milliseconds; None without samples."""
-    return round(percentile(samples_s, share) * 1000, 2) if samples_s else None
 
 
 def look(world: World) -> Live:
@@ -192,6 +128,7 @@ def look(world: World) -> Live:
     everyone = [*(p.inputs for p in players), *(bot.states for bot in world.bots)]
     smoothed = [bot.rtt.smoothed_s for bot in world.bots if bot.rtt.smoothed_s is not None]
     counts = [relay.counts for relay in world.relays]
+    figures = world.redirects[0].figures(trio.current_time())
     return Live(
         seconds=world.seconds(),
         inputs_sent=sum(bot.sent for bot in world.bots),
@@ -204,6 +141,8 @@ def look(world: World) -> Live:
         round_trip_ms=statistics.fmean(smoothed) * 1000 if smoothed else None,
         freeze_ms=max((bot.states.freeze_s * 1000 for bot in world.bots), default=0.0),
         repair_packets=sum(way.received[Kind.REPAIR] for each in counts for way in each.values()),
+        repair_up=figures.repair_up,
+        repair_down=figures.repair_down,
     )
 
 
@@ -217,6 +156,7 @@ def take_tally(world: World) -> Tally:
         states_sent[bot.who] = 0 if player is None else player.sent
     own = [redirect.totals().rtt_median_ms for redirect in world.redirects]
     known = [value for value in own if value is not None]
+    figures = world.redirects[0].figures(trio.current_time())
     return Tally(
         fec=str(world.settings.fec),
         seconds=world.seconds(),
@@ -231,6 +171,8 @@ def take_tally(world: World) -> Tally:
         round_trips_s=tuple(value for bot in world.bots for value in bot.round_trips),
         tunnel_rtt_ms=statistics.fmean(known) if known else None,
         tunnel=world.settings.tunnel,
+        repair_up=figures.repair_up,
+        repair_down=figures.repair_down,
         control_bytes=sum(
             way.bytes[Kind.QUIC] for relay in world.control_relays for way in relay.counts.values()
         ),
@@ -248,8 +190,10 @@ def _way(
     corrupt: int,
 ) -> Way:
     lost_by: dict[Cause, int] = dict.fromkeys(getattr(world.settings, direction).causes(), 0)
+    budget_s: float = getattr(world.settings.fec, direction).budget_s
+    fastest_s = {who: r.fastest_s for who, r in received.items() if r.fastest_s is not None}
     dropped: set[Label] = set()
-    unprotected: set[Label] = set()
+    bound = 0
     for relay in world.relays:
         fates = [fate for fate in relay.log if fate.direction == direction]
         for fate in fates:
@@ -257,11 +201,8 @@ def _way(
                 dropped.add(fate.label)
                 if fate.cause is not None:
                     lost_by[fate.cause] = lost_by.get(fate.cause, 0) + 1
-        plan = getattr(world.settings.fec, direction).plan
-        if plan is not None:
-            late_start = world.settings.tunnel == "sealed"
-            unprotected |= find_unprotected(fates, plan.window, late_start=late_start)
-    late = {(who, n) for who, receipts in received.items() for n in receipts.late()}
+        bound += least_unknown(fates, fastest_s, budget_s)
+    late = {(who, n) for who, receipts in received.items() for n in receipts.late(budget_s)}
     delays: list[float] = []
     own: list[float] = []
     for who, receipts in received.items():
@@ -278,7 +219,8 @@ def _way(
         delivered=delivered,
         dropped=frozenset(dropped),
         lost_by=lost_by,
-        unprotected=len(unprotected - delivered),
+        bound=bound,
+        budget_s=budget_s,
         repair_delays_s=tuple(delays),
         own_transits_s=tuple(own),
         late=len(late),
@@ -289,6 +231,7 @@ def _way(
         game_bytes=sum(each.payload_bytes for each in counts),
         tunnel_bytes=sum(sum(each.bytes.values()) for each in counts),
         repair_packets=sum(each.received[Kind.REPAIR] for each in counts),
+        wire=Wire.of(counts),
     )
 
 

@@ -13,8 +13,8 @@ import attrs
 from ..words import count
 from .game import TICKS_PER_S
 from .promise import Check, check
-from .receipts import LATE_S
-from .tally import Tally, in_ms
+from .tally import Tally
+from .way import in_ms
 
 # What chance and this machine move by themselves; a smaller difference is "about the same".
 CLEARLY: Final = 0.95  # shares of packets: the losses are the same ones both times
@@ -166,8 +166,9 @@ def _headline(lost: Pair, useless: Pair, without: Tally, with_fec: Tally) -> tup
 def _useless_line(useless: Pair, with_fec: Tally) -> str:
     late = with_fec.up.repaired_late + with_fec.down.repaired_late
     though = f"; {late} of the repaired came too late and count here" if late else ""
+    budget_ms = with_fec.up.budget_s * 1000
     return (
-        f"lost, or more than {LATE_S * 1000:.0f} ms after the moment they would have come"
+        f"lost, or more than {budget_ms:.0f} ms after the moment they would have come"
         f" undisturbed: {useless.without:.2%} without, {useless.with_fec:.2%} with{though}"
     )
 
@@ -207,28 +208,29 @@ def _medians(without: Tally, with_fec: Tally) -> list[tuple[Pair, str]]:
 
 
 def _still_lost(with_fec: Tally) -> list[str]:
-    """Why each packet that repair did not bring back stayed lost, one line for each reason."""
+    """What repair did not bring back, and how much of that any other could have."""
     ways = (with_fec.up, with_fec.down)
     elsewhere = sum(max(0, way.lost_elsewhere) for way in ways)
-    unprotected = sum(way.unprotected for way in ways)
-    crowded = sum(way.lost for way in ways) - elsewhere - unprotected
-    return [
-        f"{count(number, 'packet')} stayed lost: {why}"
-        for number, why in (
-            (
-                crowded,
-                "the block lost another one too (a game packet or the repair packet), and one"
-                " repair packet brings back only one",
-            ),
-            (
-                unprotected,
-                "no repair packet could help: repair had just begun, or the match ended before"
-                " the block was full",
-            ),
-            (elsewhere, "not lost on the link, but by a limit or a full buffer on this machine"),
+    stayed = sum(way.lost for way in ways) - elsewhere
+    unknown = sum(way.unknown for way in ways)
+    bound = sum(way.bound for way in ways)
+    lines = []
+    if stayed > 0:
+        lines.append(
+            f"{count(stayed, 'packet')} stayed lost: fewer repair packets came for them than"
+            " packets were lost close together"
         )
-        if number > 0
-    ]
+    if unknown > 0:
+        lines.append(
+            f"{count(unknown, 'packet')} lost or too late with repair; with as many repair packets"
+            f" at the same times any code would have left at least {bound}"
+        )
+    if elsewhere > 0:
+        lines.append(
+            f"{count(elsewhere, 'packet')} stayed lost: not lost on the link, but by a limit or a"
+            " full buffer on this machine"
+        )
+    return lines
 
 
 def _more_bytes(without: Tally, with_fec: Tally) -> float | None:

@@ -51,13 +51,13 @@ class WorldSettings:
     tunnel: Tunnel = attrs.field(default="sealed", validator=in_(get_args(Tunnel)))
 
     def limits(self) -> NodeLimits:
-        """Half as much again as the load with repair packets and the largest packets."""
+        """Half as much again as the load with a repair for each packet, and the largest packets."""
         usual = NodeLimits()
         # A sealed tunnel carries all its players in one session, an open one a session for each.
         players, clients = (
             (-(-self.players // self.nodes), 1) if self.tunnel == "sealed" else (1, self.players)
         )
-        pps = round(self.pps * 2.5) * players  # both directions draw from one session's packets
+        pps = round(self.pps * 3) * players  # in each direction
         return NodeLimits(
             max_clients=clients + 2,
             max_flows_per_client=max(usual.max_flows_per_client, players + 2),
