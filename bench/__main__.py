@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from . import latency, memory, registering, relay, sealing, storm
+from . import latency, memory, registering, relay, repair_daemons, sealing, storm
 
 Bench = Callable[[Path, float], dict[str, Any]]
 
@@ -28,6 +28,8 @@ BENCHES: dict[str, Bench] = {
     "registering": registering.registering,
     "attempts": storm.attempts,
     "registrations": storm.registrations,
+    "repair-daemons": repair_daemons.repair_daemons,
+    "repair-timeline": repair_daemons.repair_timeline,
 }
 
 # figure, what the issue asks for, whether it is met
