@@ -11,7 +11,7 @@ from typing import Final
 import attrs
 
 DEPTH_BYTES: Final = 32_768  # 200 repairs of 100-byte packets
-FIRST_BYTES: Final = 2048  # saved when a flow begins, for one that falls silent at once
+FIRST_BYTES: Final = 512  # saved when a flow begins, which may fall silent at once
 DEPTH_S: Final = 1.0  # of the rate
 
 
