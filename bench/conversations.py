@@ -32,7 +32,6 @@ UP: Final = 0
 DOWN: Final = 1
 STAGGER_S: Final = 0.005  # between the players' first packets
 LAST_S: Final = 0.6  # for what is under way at the end
-SHORTEST_S: Final = 0.001  # what epoll counts in
 
 _FILLER: Final = random.Random(1).randbytes(60_000)
 
@@ -70,10 +69,7 @@ class Games:
         self.courses = {each: Course() for each in ways}
 
     def play(self, seconds: float) -> None:
-        poll = select.epoll()
-        sockets = {sock.fileno(): sock for sock in (self.server, *self.players)}
-        for fd in sockets:
-            poll.register(fd, select.EPOLLIN)
+        sockets = (self.server, *self.players)
         began = time.monotonic()
         for who in range(len(self.players)):
             self._begin(UP, who, began + who * STAGGER_S)
@@ -83,9 +79,9 @@ class Games:
                 if now < began + seconds:
                     self._send(way, who)
                     heapq.heappush(self._due, (max(due + 1 / PACKETS_PER_S, now), way, who))
-            wait_s = self._due[0][0] - now - SHORTEST_S if self._due else LAST_S
-            for fd, _ in poll.poll(max(wait_s, 0.0)):
-                self._hear(sockets[fd])
+            wait_s = self._due[0][0] - time.monotonic() if self._due else LAST_S
+            for sock in select.select(sockets, (), (), max(wait_s, 0.0))[0]:
+                self._hear(sock)
 
     def _begin(self, way: int, who: int, at: float) -> None:
         heapq.heappush(self._due, (at + self._rng.random() / PACKETS_PER_S, way, who))

@@ -77,37 +77,35 @@ class Relay:
     down: Way
     began: float = math.inf
     _backs: dict[Address, socket.socket] = attrs.field(factory=dict)
-    _clients: dict[int, tuple[socket.socket, Address]] = attrs.field(factory=dict)
+    _clients: dict[socket.socket, Address] = attrs.field(factory=dict)
     _air: deque[tuple[float, bytes, socket.socket, Address]] = attrs.field(factory=deque)
 
     def run(self) -> None:
         """Until the input ends."""
-        poll = select.epoll()
-        poll.register(self.front, select.EPOLLIN)
-        poll.register(sys.stdin, select.EPOLLIN)
         while True:
             wait_s = self._air[0][0] - time.monotonic() if self._air else IDLE_S
-            # epoll counts whole milliseconds, and rounds up
-            for fd, _ in poll.poll(max(0.0, wait_s - 0.001)):
-                if fd == self.front.fileno():
-                    self._take_up(poll)
-                elif fd in self._clients:
-                    self._take_down(*self._clients[fd])
-                elif not sys.stdin.readline():
-                    return
-                else:
+            for ready in select.select(self._sources(), (), (), max(0.0, wait_s))[0]:
+                if ready is self.front:
+                    self._take_up()
+                elif ready is not sys.stdin:
+                    self._take_down(ready, self._clients[ready])
+                elif sys.stdin.readline():
                     self.began = time.monotonic()
+                else:
+                    return
             while self._air and self._air[0][0] <= time.monotonic():
                 _, datagram, sock, to = self._air.popleft()
                 sock.sendto(datagram, to)
 
-    def _take_up(self, poll: select.epoll) -> None:
+    def _sources(self) -> list[Any]:
+        return [self.front, sys.stdin, *self._clients]
+
+    def _take_up(self) -> None:
         for datagram, source in _waiting(self.front):
             back = self._backs.get(source)
             if back is None:
                 back = self._backs[source] = udp_socket()
-                self._clients[back.fileno()] = back, source
-                poll.register(back, select.EPOLLIN)
+                self._clients[back] = source
             self._carry(self.up, datagram, back, self.to)
 
     def _take_down(self, back: socket.socket, client: Address) -> None:

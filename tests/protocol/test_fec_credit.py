@@ -73,6 +73,14 @@ def test_reports_always_leave_and_repairs_pay_for_them(kbps: float | None) -> No
     assert 0.98 * limit <= sent <= limit
 
 
+def test_what_is_owed_is_not_part_of_a_share_that_nobody_set() -> None:
+    credit = Credit(cap=2.0, strict=False)
+    for _ in range(1000):
+        credit.owe(100, 0.0)
+        credit.earn(168, 0.0)
+        assert credit.spend(168, 0.0)
+
+
 def test_debts_are_forgiven_some_day() -> None:
     """A cap of 1 earns nothing to pay reports from; one that is lifted must not pay for hours."""
     credit = Credit(cap=1.0)

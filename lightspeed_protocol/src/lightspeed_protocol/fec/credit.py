@@ -20,12 +20,13 @@ class Credit:
     """`earn` with each source packet, ask `spend` before each repair, `owe` with everything else;
     sizes of whole packets.
 
-    `cap` is bytes in all over bytes of source packets, at least 1; `cap_kbps` is kbit/s in all,
-    None for any.
+    `cap` is bytes in all over bytes of source packets, at least 1, what is owed left out unless
+    `strict`; `cap_kbps` is kbit/s in all, None for any.
     """
 
     cap: float = 2.0
     cap_kbps: float | None = None
+    strict: bool = True
     refused: int = 0  # repairs
     _saved: float = FIRST_BYTES
     _room: float = attrs.field(init=False)  # bytes that the rate leaves
@@ -43,7 +44,8 @@ class Credit:
 
     def owe(self, size: int, now: float) -> None:
         """A report or an ask of so many bytes leaves. It is never refused: repairs pay for it."""
-        self._saved = max(self._saved - size, -DEPTH_BYTES)
+        if self.strict:
+            self._saved = max(self._saved - size, -DEPTH_BYTES)
         if self.cap_kbps is not None:
             self._refill(now)
             self._room = max(self._room - size, -self._deepest())
