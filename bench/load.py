@@ -143,18 +143,20 @@ class Node:
 
 
 @contextmanager
-def node(directory: Path, *, clients: int = 100, dev: bool = True) -> Iterator[Node]:
+def node(
+    directory: Path, *, clients: int = 100, dev: bool = True, more: str = ""
+) -> Iterator[Node]:
     """A node with every check on and limits high enough for the load.
 
     With `dev` anybody may register and loopback is a destination. Without, it needs an invite from
-    `directory`, where its key is.
+    `directory`, where its key is. `more` settings go into its file.
     """
     made = Node(pid=0, data=free_port(), control=free_port(), http=free_port(socket.SOCK_STREAM))
     config = directory / "proxy.toml"
     config.write_text(
         "[limits]\n"
         f"max_clients = {clients}\nmax_flows_per_client = 16\n"
-        "max_pps_per_client = 10000000\nmax_bps_per_client = 10000000000\n"
+        "max_pps_per_client = 10000000\nmax_bps_per_client = 10000000000\n" + more
     )
     run = [
         "-m", "lightspeed_proxy", "run", "--config", str(config), "--state", str(directory),
@@ -188,10 +190,10 @@ def _wait_for_tcp(port: int, process: subprocess.Popen[bytes]) -> None:
     raise RuntimeError("the node did not start")
 
 
-def udp_socket() -> socket.socket:
+def udp_socket(port: int = 0) -> socket.socket:
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 21)
-    sock.bind(("127.0.0.1", 0))
+    sock.bind(("127.0.0.1", port))
     sock.setblocking(False)
     return sock
 

@@ -19,14 +19,19 @@ AT_ONCE = 16  # in each process: the node takes 64 unfinished handshakes, 16 fro
 ENDS_S = 1.0  # for connections that were closed to be forgotten
 
 
-def invited(directory: Path) -> str:
-    """The token of a new invite, in hex."""
+def invite_line(directory: Path, host: str = "127.0.0.1") -> str:
+    """A new invite, as a player gets it; `host` is where the node registers clients."""
     command = [
         sys.executable, "-m", "lightspeed_proxy", "invite", "bench",
-        "--max-sessions", "10000", "--state", str(directory), "--host", "127.0.0.1",
+        "--max-sessions", "10000", "--state", str(directory), "--host", host,
     ]  # fmt: skip
     done = subprocess.run(command, check=True, capture_output=True, text=True)
-    token = Invite.parse(done.stdout.strip()).token
+    return done.stdout.strip()
+
+
+def invited(directory: Path) -> str:
+    """The token of a new invite, in hex."""
+    token = Invite.parse(invite_line(directory)).token
     assert token is not None
     return token.hex()
 

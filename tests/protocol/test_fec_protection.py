@@ -63,7 +63,7 @@ def test_what_makes_no_sense_is_refused(wire: str) -> None:
 
 def test_another_cap_is_never_a_larger_one() -> None:
     assert Protection(adaptive=True).capped(1.5).cap == 1.5
-    assert Protection(adaptive=True).capped(3).cap == 2.0, "what adapts is at 2 by itself"
+    assert Protection(adaptive=True).capped(3) == Protection(adaptive=True), "it is at 2 by itself"
     assert Protection(adaptive=True, cap=1.2).capped(1.5).cap == 1.2
     assert Protection(plan=Plan(1, 4)).capped(1.5).cap == 1.5
 
@@ -76,4 +76,13 @@ def test_a_plan_without_caps_has_room_for_itself() -> None:
         assert credit.cap >= 1 + 1.1 / plan.every
     adaptive = Protection(adaptive=True).credit()
     assert adaptive is not None
-    assert adaptive.cap == 2.0
+    assert (adaptive.cap, adaptive.strict) == (2.0, False)
+
+
+def test_a_cap_that_somebody_set_is_for_everything() -> None:
+    for credit in (
+        Protection(adaptive=True, cap=1.5).credit(),
+        Protection(adaptive=True).capped(1.5).credit(),
+    ):
+        assert credit is not None
+        assert (credit.cap, credit.strict) == (1.5, True)

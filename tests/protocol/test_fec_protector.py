@@ -55,9 +55,19 @@ def test_a_cap_holds_repairs_back_and_counts_them() -> None:
     )
     count = 4000
     assert send(free, count) == count
-    saved = 32_768 / 168  # what may be spent before it is earned
+    saved = 512 / 168  # what may be spent before it is earned
     assert send(capped, count) == pytest.approx(count / 4 + saved, rel=0.05)
     assert capped.refused == count - send(protector(Protection(plan=Plan(1, 2), cap=1.25)), count)
+
+
+def test_what_else_is_sent_counts_towards_the_cap() -> None:
+    sender = protector(Protection(plan=Plan(1, 2), cap=1.5))
+    sent = 0
+    for number in range(4000):
+        sender.owe(bytes(12), number / 64)  # 76 bytes with all headers
+        sent += len(sender.protect(bytes(100), number / 64)[1])
+    assert 76 * 4000 + 168 * sent == pytest.approx(0.5 * 164 * 4000 + 512, rel=0.01)
+    protector(UNPROTECTED).owe(bytes(12), 0.0)  # there is no cap
 
 
 def test_the_last_packet_before_a_silence_is_repaired_in_time() -> None:

@@ -202,11 +202,11 @@ class SealedFlow:
         report = None if self.log is None else self.log.poll(now)
         if report is not None:
             self.told.add(report)
-            datagrams.append(self._feedback(*report.encode(), microseconds(now)))
+            datagrams.append(self._feedback(*report.encode(), now))
         if self.asking is not None:
             self.asking.round_trip_s = self.end.round_trip_s
             if (ask := self.asking.poll(now)) is not None:
-                datagrams.append(self._feedback(*ask.encode(), microseconds(now)))
+                datagrams.append(self._feedback(*ask.encode(), now))
         return datagrams
 
     def _repair(self, fec_field: bytes, body: bytes, timestamp_us: int) -> bytes:
@@ -218,9 +218,12 @@ class SealedFlow:
         self.repair_bytes_out += len(datagram)
         return datagram
 
-    def _feedback(self, fec_field: bytes, body: bytes, timestamp_us: int) -> bytes:
+    def _feedback(self, fec_field: bytes, body: bytes, now: float) -> bytes:
         """A report or an ask."""
-        datagram = self.end.sealer.seal(self._first, timestamp_us, self.addresses, fec_field, body)
+        self.protector.owe(body, now)
+        datagram = self.end.sealer.seal(
+            self._first, microseconds(now), self.addresses, fec_field, body
+        )
         self.sent_feedback += 1
         self.bytes_out += len(datagram)
         self.repair_bytes_out += len(datagram)

@@ -1,7 +1,7 @@
-"""How many bytes of repair a flow may add: a share of its own bytes, and a rate in all.
+"""How many bytes a flow may add to its own packets: a share of their bytes, and a rate in all.
 
-Repairs that exceed neither in the long run may exceed both for a while, by `DEPTH_BYTES`: as much
-as was saved before, so protection need not wait for room when loss begins.
+Repairs that exceed neither in the long run may exceed both for a while, by what was saved before,
+`DEPTH_BYTES` at most, so protection need not wait for room when loss begins.
 """
 
 from __future__ import annotations
@@ -11,21 +11,24 @@ from typing import Final
 import attrs
 
 DEPTH_BYTES: Final = 32_768  # 200 repairs of 100-byte packets
+FIRST_BYTES: Final = 512  # saved when a flow begins, which may fall silent at once
 DEPTH_S: Final = 1.0  # of the rate
 
 
 @attrs.define(eq=False)
 class Credit:
-    """`earn` with each source packet, ask `spend` before each repair; sizes of whole packets.
+    """`earn` with each source packet, ask `spend` before each repair, `owe` with everything else;
+    sizes of whole packets.
 
-    `cap` is bytes in all over bytes of source packets, at least 1; `cap_kbps` is kbit/s in all,
-    None for any.
+    `cap` is bytes in all over bytes of source packets, at least 1, what is owed left out unless
+    `strict`; `cap_kbps` is kbit/s in all, None for any.
     """
 
     cap: float = 2.0
     cap_kbps: float | None = None
+    strict: bool = True
     refused: int = 0  # repairs
-    _saved: float = DEPTH_BYTES
+    _saved: float = FIRST_BYTES
     _room: float = attrs.field(init=False)  # bytes that the rate leaves
     _at: float | None = None
 
@@ -35,6 +38,14 @@ class Credit:
     def earn(self, size: int, now: float) -> None:
         """A source packet of so many bytes leaves. It is never refused."""
         self._saved = min(self._saved + (self.cap - 1) * size, DEPTH_BYTES)
+        if self.cap_kbps is not None:
+            self._refill(now)
+            self._room = max(self._room - size, -self._deepest())
+
+    def owe(self, size: int, now: float) -> None:
+        """A report or an ask of so many bytes leaves. It is never refused: repairs pay for it."""
+        if self.strict:
+            self._saved = max(self._saved - size, -DEPTH_BYTES)
         if self.cap_kbps is not None:
             self._refill(now)
             self._room = max(self._room - size, -self._deepest())

@@ -49,8 +49,9 @@ class Protection:
     """One direction's loss repair: off, a plan that stays, or one that adapts.
 
     `target` is the share of packets that may be missing `budget_s` after they were due. `cap` is
-    bytes in all over bytes of source packets, `cap_kbps` kbit/s in all, of each conversation; None
-    for any rate, and for a `cap` of 2, or a little more than a plan costs that is dearer.
+    bytes in all over bytes of source packets, `cap_kbps` kbit/s in all, of each conversation,
+    reports and asks included. None for any rate, and for a `cap` of 2 on repair alone, or a little
+    more than a plan costs that is dearer.
     """
 
     adaptive: bool = False
@@ -67,7 +68,7 @@ class Protection:
 
     def capped(self, most: float) -> Self:
         """The same under a cap of somebody else's, who pays for the bytes."""
-        return attrs.evolve(self, cap=min(self._cap, most))
+        return self if self._cap <= most else attrs.evolve(self, cap=most)
 
     def settings(self, header_bytes: int, *, asking: bool = False) -> Settings:
         """For the controller. `header_bytes`: of a whole packet, less its payload; `asking`: the
@@ -84,7 +85,9 @@ class Protection:
 
     def credit(self) -> Credit | None:
         """None where no repair is ever sent."""
-        return Credit(cap=self._cap, cap_kbps=self.cap_kbps) if self.active else None
+        if not self.active:
+            return None
+        return Credit(cap=self._cap, cap_kbps=self.cap_kbps, strict=self.cap is not None)
 
     @property
     def _cap(self) -> float:

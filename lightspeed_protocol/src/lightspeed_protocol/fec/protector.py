@@ -110,6 +110,11 @@ class Protector:
         copies = (self.encoder.copy(ssn) for ssn in ask.ssns)
         return [each for each in copies if each is not None and self._pays(each, now)]
 
+    def owe(self, body: bytes, now: float) -> None:
+        """A report or an ask with this body leaves: it counts towards the caps."""
+        if self._credit is not None:
+            self._credit.owe(len(body) + self._header_bytes, now)
+
     def next_deadline(self) -> float:
         """When `poll` has a repair; infinity while there is nothing to wait for."""
         return self._quiet.next_deadline()
