@@ -23,7 +23,7 @@ from typing import Any, Final
 
 import attrs
 
-from .load import Address, udp_socket
+from .load import Address, arrived, udp_socket
 
 PACKETS_PER_S: Final = 64
 PAYLOAD_BYTES: Final = 100
@@ -98,13 +98,7 @@ class Games:
 
     def _hear(self, sock: socket.socket) -> None:
         here = UP if sock is self.server else DOWN
-        while True:
-            try:
-                packet, source = sock.recvfrom(4096)
-            except BlockingIOError:
-                return
-            except ConnectionError:
-                continue  # the tunnel is not there any more
+        for packet, source in arrived(sock):
             now = time.monotonic()
             who, number, way = HEAD.unpack_from(packet.ljust(HEAD.size))
             course = self.courses.get((way, who))

@@ -29,6 +29,7 @@ from lightspeed_protocol.sealed_flow import SealedFlow
 
 Address = tuple[str, int]
 PAYLOAD: Final = bytes(120)
+BATCH: Final = 64
 _TICK_S: Final = 1 / os.sysconf("SC_CLK_TCK")
 
 
@@ -198,6 +199,19 @@ def udp_socket(port: int = 0) -> socket.socket:
     return sock
 
 
+def arrived(sock: socket.socket) -> list[tuple[bytes, Address]]:
+    """What has arrived, up to `BATCH`, and from whom."""
+    found: list[tuple[bytes, Address]] = []
+    while len(found) < BATCH:
+        try:
+            found.append(sock.recvfrom(4096))
+        except BlockingIOError:
+            break
+        except ConnectionError:
+            continue  # ICMP's answer to an earlier packet: nobody is there any more
+    return found
+
+
 @attrs.define(eq=False)
 class Player:
     """One game conversation: raw towards a bare peer, in the tunnel towards a node."""
@@ -262,11 +276,7 @@ def drive(
             flying += 1
         for fd, _ in poll.poll(0.2 if per_s == math.inf else 0.0005, 256):
             if fd == echo_fd:
-                for _ in range(64):
-                    try:
-                        payload, source = echo.recvfrom(4096)
-                    except BlockingIOError:
-                        break
+                for payload, source in arrived(echo):
                     echo.sendto(payload, source)
                 continue
             player = by_fd[fd]

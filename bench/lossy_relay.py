@@ -26,12 +26,11 @@ import attrs
 from lightspeed_client.lab.packets import Kind, read_packet
 
 from .conversations import HEAD, PACKETS_PER_S
-from .load import Address, udp_socket
+from .load import Address, arrived, udp_socket
 from .loss_world import Losses, Weather
 
 DELAY_S: Final = 0.015
 UDP_IP_BYTES: Final = 28
-BATCH: Final = 64
 IDLE_S: Final = 0.5
 
 
@@ -101,7 +100,7 @@ class Relay:
         return [self.front, sys.stdin, *self._clients]
 
     def _take_up(self) -> None:
-        for datagram, source in _waiting(self.front):
+        for datagram, source in arrived(self.front):
             back = self._backs.get(source)
             if back is None:
                 back = self._backs[source] = udp_socket()
@@ -109,25 +108,13 @@ class Relay:
             self._carry(self.up, datagram, back, self.to)
 
     def _take_down(self, back: socket.socket, client: Address) -> None:
-        for datagram, _ in _waiting(back):
+        for datagram, _ in arrived(back):
             self._carry(self.down, datagram, self.front, client)
 
     def _carry(self, way: Way, datagram: bytes, sock: socket.socket, to: Address) -> None:
         now = time.monotonic()
         if not way.takes(datagram, max(now - self.began, -1.0)):
             self._air.append((now + DELAY_S, datagram, sock, to))
-
-
-def _waiting(sock: socket.socket) -> list[tuple[bytes, Address]]:
-    found: list[tuple[bytes, Address]] = []
-    while len(found) < BATCH:
-        try:
-            found.append(sock.recvfrom(4096))
-        except BlockingIOError:
-            break
-        except ConnectionError:
-            continue  # nobody is there any more
-    return found
 
 
 def _says(way: Way) -> dict[str, Any]:

@@ -17,7 +17,6 @@ import statistics
 import subprocess
 import sys
 import time
-from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -75,14 +74,16 @@ class Run:
     still: Standstills | None
     cpu_share: dict[str, float] = attrs.field(factory=dict)
 
-    def packets(self, way: str) -> list[Packet]:
-        """Without those that the machine itself held up."""
+    def packets(self, way: str, until_s: float = math.inf) -> list[Packet]:
+        """Those that left before, without what the machine itself held up."""
         lost = {tuple(each) for each in self.relay[way]["lost"]}
         still = Standstills() if self.still is None else self.still
         found: list[Packet] = []
         for who, row in enumerate(self.games[way]):
             usual_s = statistics.median(took for took in row["took"] if took is not None)
             for number, (left, took) in enumerate(zip(row["left"], row["took"], strict=True)):
+                if left >= self.began + until_s:
+                    break
                 if not still.touch(left, left + usual_s + LATE_S):
                     found.append(Packet(left, took, usual_s, (who, number) in lost))
         return found
@@ -187,18 +188,19 @@ def _adds_ms(packets: Sequence[Packet]) -> dict[str, float]:
     return {"p50_ms": round(percentile(adds, 0.5), 3), "p99_ms": round(percentile(adds, 0.99), 3)}
 
 
-def _figures(run: Run) -> dict[str, Any]:
-    ways = {way: run.packets(way) for way in WAYS}
+def _figures(run: Run, until_s: float = math.inf) -> dict[str, Any]:
+    """Of all that left before."""
+    ways = {way: run.packets(way, until_s) for way in WAYS}
     both = [packet for packets in ways.values() for packet in packets]
-    sent = sum(len(row["left"]) for way in WAYS for row in run.games[way])
+    left = [at for way in WAYS for row in run.games[way] for at in row["left"]]
     return {
         "packets": len(both),
-        "left_out": sent - len(both),
+        "left_out": sum(at < run.began + until_s for at in left) - len(both),
         "lost_percent": _percent(sum(each.lost for each in both), len(both)),
         "missing_percent": _missing(both),
         "missing_percent_by_way": {way: _missing(packets) for way, packets in ways.items()},
         "never_percent": _percent(sum(each.took_s is None for each in both), len(both)),
-        "bytes": run.bytes_ratio(),
+        "bytes": run.bytes_ratio(until_s=until_s),
         "copies": run.games["copies"],
         "wrong": run.games["wrong"],
         "undisturbed": _adds_ms(both),
@@ -230,17 +232,14 @@ def repair_timeline(directory: Path, seconds: float) -> dict[str, Any]:
     course = [attrs.evolve(weather, seconds=each_s) for weather in TIMELINE]
     lossy_s = each_s * len(course)
     run = play(directory, lossy_s + 2 * CALM_S, course, "auto", "timeline")
-    figures = _figures(run)
-    ends = [run.began + each_s * (number + 1) for number in range(len(course))]
-    by_weather: list[list[Packet]] = [[] for _ in range(len(course) + 1)]
+    figures = _figures(run, lossy_s)
+    by_weather: list[list[Packet]] = [[] for _ in course]
     for way in WAYS:
-        for packet in run.packets(way):
-            by_weather[bisect_right(ends, packet.left)].append(packet)
+        for packet in run.packets(way, lossy_s):
+            by_weather[int((packet.left - run.began) // each_s)].append(packet)
     figures["regimes"] = [
         {"loss": weather.loss, "run": weather.run, "missing_percent": _missing(packets)}
-        for weather, packets in zip(course, by_weather, strict=False)
+        for weather, packets in zip(course, by_weather, strict=True)
     ]
-    figures["missing_percent"] = _missing([each for row in by_weather[:-1] for each in row])
-    figures["bytes"] = run.bytes_ratio(until_s=lossy_s)
     figures["bytes_when_calm"] = run.bytes_ratio(lossy_s + CALM_S)
     return figures

@@ -87,7 +87,7 @@ class Protector:
             return encoder.protect(payload)
         controller = self.controller
         controller.sent(len(payload), now)
-        if encoder.plan != controller.plan:
+        if encoder.plan is not controller.plan:  # `!=` compares four fields
             encoder.plan = controller.plan
         credit = self._credit
         if credit is not None:
