@@ -157,6 +157,25 @@ def test_what_was_asked_for_stays_counted_when_another_log_is_taken() -> None:
     assert other.outcome().asked == 1
 
 
+def test_what_is_rebuilt_after_it_was_given_up_takes_nothing_back_that_was_counted() -> None:
+    one, other = flows(Plan(1, 1))
+    other.listen(ReceptionLog(), asking=False)
+    counted = []
+    for number in range(40):
+        now = 0.1 * number
+        source, repair = one.wrap(b"%d" % number, 0, now)
+        if number == 5:
+            late = repair
+        elif number != 25:
+            receive(other, source, now)
+        if number == 15:
+            assert receive(other, late, now) == [b"5"]
+        other.poll(now)
+        counted.append(other.outcome().unrepaired)
+    assert (counted[10], counted[20], counted[-1]) == (1, 1, 1)
+    assert (other.outcome().late, other.outcome().lost) == (1, 2)
+
+
 def test_a_flow_without_repair_soon_stops_keeping_packets_and_begins_again_with_it() -> None:
     one, other = flows()
     for number in range(BARE):
