@@ -161,6 +161,7 @@ def test_what_is_rebuilt_after_it_was_given_up_takes_nothing_back_that_was_count
     one, other = flows(Plan(1, 1))
     other.listen(ReceptionLog(), asking=False)
     counted = []
+    late = b""
     for number in range(40):
         now = 0.1 * number
         source, repair = one.wrap(b"%d" % number, 0, now)
