@@ -161,6 +161,7 @@ def test_what_is_rebuilt_after_it_was_given_up_takes_nothing_back_that_was_count
     one, other = flows(Plan(1, 1))
     other.listen(ReceptionLog(), asking=False)
     counted = []
+    late = b""
     for number in range(40):
         now = 0.1 * number
         source, repair = one.wrap(b"%d" % number, 0, now)
@@ -192,6 +193,22 @@ def test_copies_that_come_under_new_keys_bring_nothing_that_came_under_the_old(l
         got += receive(other, copy)
     assert len(got) == len(set(got))
     assert {b"%d" % number for number in range(10 + lost, 20)} <= set(got)
+
+
+def test_what_comes_just_behind_its_own_repair_is_not_reported_as_lost() -> None:
+    one, other = flows(Plan(1, 1))
+    other.listen(ReceptionLog(), asking=False)
+    for number in range(200):
+        now = 1000 + number / 64
+        source, copy = one.wrap(b"%d" % number, 0, now)
+        assert receive(other, copy, now) == [b"%d" % number]
+        if number != 100:
+            with pytest.raises(WireError, match="duplicate"):
+                receive(other, source, now + 0.001)
+        other.poll(now)
+    other.poll(1010.0)
+    told = other.told
+    assert (told.received, told.lost, told.repaired, told.late) == (199, 1, 1, 0)
 
 
 def test_a_flow_without_repair_soon_stops_keeping_packets_and_begins_again_with_it() -> None:
