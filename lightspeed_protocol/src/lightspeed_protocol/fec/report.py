@@ -139,7 +139,7 @@ class ReceptionLog:
         self._arm(now)
 
     def came_again(self, ssn: int, now: float) -> None:
-        """A source packet that had been delivered: repair may have been faster, so it is not lost."""
+        """A source packet that was delivered before; if repair was faster, it is not lost."""
         self._settle(now)
         self._counts[0] += self.gaps.came_again(ssn, now)
 
