@@ -106,3 +106,17 @@ def test_a_path_that_loses_four_of_five_packets_is_no_outage() -> None:
         gaps.came(i, i / 64)
         given_up += len(gaps.settle(i / 64))
     assert given_up == 4 * 998, "the last ones have time left"
+
+
+def test_what_comes_by_itself_after_its_repair_is_missing_no_more() -> None:
+    gaps = Gaps()
+    for ssn in (0, 3):
+        gaps.came(ssn, 0.01 * ssn)
+    rebuilt = gaps.recovered(1, 0.031)
+    assert rebuilt is not None
+    rebuilt.asked_s = 0.03
+    assert gaps.came_again(1, 0.032)
+    assert not gaps.came_again(1, 0.033), "a copy that the network made"
+    assert not gaps.came_again(0, 0.033)
+    assert (len(gaps.missing), gaps.needless) == (1, 1)
+    assert not Gaps().came_again(1, 0.0)

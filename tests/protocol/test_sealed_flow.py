@@ -195,6 +195,22 @@ def test_copies_that_come_under_new_keys_bring_nothing_that_came_under_the_old(l
     assert {b"%d" % number for number in range(10 + lost, 20)} <= set(got)
 
 
+def test_what_comes_just_behind_its_own_repair_is_not_reported_as_lost() -> None:
+    one, other = flows(Plan(1, 1))
+    other.listen(ReceptionLog(), asking=False)
+    for number in range(200):
+        now = 1000 + number / 64
+        source, copy = one.wrap(b"%d" % number, 0, now)
+        assert receive(other, copy, now) == [b"%d" % number]
+        if number != 100:
+            with pytest.raises(WireError, match="duplicate"):
+                receive(other, source, now + 0.001)
+        other.poll(now)
+    other.poll(1010.0)
+    told = other.told
+    assert (told.received, told.lost, told.repaired, told.late) == (199, 1, 1, 0)
+
+
 def test_a_flow_without_repair_soon_stops_keeping_packets_and_begins_again_with_it() -> None:
     one, other = flows()
     for number in range(BARE):

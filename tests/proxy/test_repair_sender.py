@@ -135,3 +135,20 @@ async def test_agreeing_anew_takes_back_nothing_that_was_counted(autojump_clock:
         adaptive = RegisterExtensions(fec=(1, 2, 3), protection=Protection(adaptive=True))
         player.session.agree(RepairTerms.agree(adaptive, 2))
         assert flow.settle() == NO_OUTCOME
+
+
+async def test_a_client_that_says_nothing_any_more_is_sent_no_repair(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_world() as world:
+        server = world.host()
+        player = world.join(server.address)
+        player.session.agree(RepairTerms.agree(FIXED, 2))
+        world.play_sealed(player, b"hello")
+        [(_, exit_address)] = await server.heard()
+        player.session.agree(RepairTerms.agree(RegisterExtensions(), 2))
+        for _ in range(20):
+            server.send(b"state", exit_address)
+        await trio.sleep(1.0)
+        assert len(await player.host.heard()) == 20
+        assert world.relay.counters.fec_repair_sent == 0

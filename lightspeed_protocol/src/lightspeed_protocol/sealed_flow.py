@@ -275,6 +275,8 @@ class SealedFlow:
             return [payload]
         delivered = decoder.source(ssn, payload)
         if not delivered:
+            if log is not None:
+                log.came_again(ssn, now)
             raise WireError("duplicate")
         if delivered[0] is not payload:
             self.delayed += 1

@@ -19,6 +19,7 @@ from typing import Any, Final
 import attrs
 from lightspeed_protocol.deadlines import Deadlines
 from lightspeed_protocol.endpoint import Endpoint
+from lightspeed_protocol.fec.protection import UNPROTECTED
 from lightspeed_protocol.fec.window import WindowDecoder
 from lightspeed_protocol.seal import SealedEnd
 from lightspeed_protocol.sealed_flow import NO_OUTCOME, Outcome, SealedFlow
@@ -108,12 +109,13 @@ class Session:
 
     def agree(self, terms: RepairTerms) -> None:
         """Repair as the client wants it now, in the flows that run too."""
-        self.repair = terms
+        said_before, self.repair = self.repair.down is not None, terms
         for flow in self.flows.values():
             if flow.sealed is not None:
                 flow.sealed.listen(terms.log(), asking=terms.asking)
-                if terms.down is not None:
-                    flow.sealed.protector.change(terms.down, asking=terms.asking)
+                if terms.down is not None or said_before:  # else what is mirrored goes on
+                    wish = terms.down or UNPROTECTED
+                    flow.sealed.protector.change(wish, asking=terms.asking)
 
     def inherit(self, old: Session) -> None:
         """Go on with the limits that another session has used up."""

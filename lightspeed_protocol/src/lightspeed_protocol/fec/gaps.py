@@ -82,6 +82,21 @@ class Gaps:
             missing.late = now - missing.due_s > self.budget_s
         return missing
 
+    def came_again(self, ssn: int, now: float) -> bool:
+        """Whether this packet was missing, and came by itself after repair had rebuilt it."""
+        if self.highest is None:
+            return False
+        at = self.highest + distance(self.highest & 0xFFFF, ssn)
+        missing = self.missing.pop(at, None)
+        if missing is None:
+            return False
+        if missing.asked_s is not None:
+            self.needless += 1
+        if at == self.highest:  # when it was due had to be guessed
+            self._interval_s = max(self._interval_s + (now - missing.due_s) * SMOOTHING, 0.0)
+            self._came_s = now
+        return True
+
     def settle(self, now: float) -> list[tuple[int, Missing]]:
         """Give up what has had its time, the oldest first."""
         given_up: list[tuple[int, Missing]] = []

@@ -138,6 +138,11 @@ class ReceptionLog:
         self._counts[0] += 1
         self._arm(now)
 
+    def came_again(self, ssn: int, now: float) -> None:
+        """A source packet that was delivered before; if repair was faster, it is not lost."""
+        self._settle(now)
+        self._counts[0] += self.gaps.came_again(ssn, now)
+
     def recovered(self, ssn: int, now: float) -> None:
         """A packet that repair rebuilt just now."""
         self._settle(now)
