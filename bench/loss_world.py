@@ -68,6 +68,7 @@ class Losses:
     course: Sequence[Weather]
     slot_s: float
     capacity_bps: float | None = None  # of a link that loses what exceeds it
+    wait_s: float = 0.0  # of the packet asked about last, behind others
     _bad: bool = False
     _slot: int = -1
     _load_bytes: float = 0.0  # of late
@@ -171,6 +172,7 @@ class World:
     tallies: list[Tally] = attrs.field(init=False)
     choices: list[tuple[float, str]] = attrs.field(factory=list)  # when, and why
     needless: int = 0  # packets asked for that came after all
+    _round_trip_s: float = attrs.field(init=False)  # smoothed
     _asker: Asking | None = None
     _sent_s: list[float] = attrs.field(factory=list)
     _known_s: dict[int, float] = attrs.field(factory=dict)
@@ -181,6 +183,7 @@ class World:
     def run(self, sending: Iterator[float]) -> Tally:
         """Everything sent at those times, and what became of it in all."""
         self.tallies = [Tally() for _ in self.losses.course]
+        self._round_trip_s = 2 * self.delay_s
         encoder = WindowEncoder(self.plan, asking=self.asking)
         decoder = WindowDecoder(from_start=True)
         log = ReceptionLog(budget_s=self.budget_s)
@@ -265,7 +268,7 @@ class World:
             late_s = 0.0
             if self.reordering and not datagram[2] and self.losses.rng.random() < self.reordering:
                 late_s = self.losses.slot_s + self.losses.rng.uniform(0, LATE_S)
-            self._later(now + self.delay_s + late_s, datagram)
+            self._later(now + self.delay_s + self.losses.wait_s + late_s, datagram)
 
     def _later(self, at: float, what: Datagram | Report | Ask) -> None:
         heapq.heappush(self._events, (at, next(self._count), what))
@@ -280,7 +283,8 @@ class World:
     ) -> None:
         if isinstance(what, Report):
             assert self.controller is not None
-            self.controller.report(what, now, 2 * self.delay_s)
+            self._round_trip_s += (2 * self.delay_s + self.losses.wait_s - self._round_trip_s) / 8
+            self.controller.report(what, now, self._round_trip_s)
             return
         if isinstance(what, Ask):
             if self.controller is not None and not self.controller.answers:

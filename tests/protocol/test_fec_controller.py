@@ -206,7 +206,7 @@ def test_a_setting_that_makes_no_sense_is_refused() -> None:
 def test_the_course_of_ten_weathers() -> None:
     """Ten minutes from .2 % to bursts and 20 %: at most 1.70x and .70 %, in the mean of two.
 
-    Over 26 seeds the mean is .60 % and 1.67x, the standard deviation .06 % and .01x.
+    Over 26 seeds the mean is .62 % and 1.67x, the standard deviation .07 % and .01x.
     """
     totals = []
     for seed in (1, 2):
@@ -236,8 +236,24 @@ def test_it_backs_off_where_it_fills_the_link(seed: int) -> None:
     Repair is raised against the loss that the first plan makes, and would keep 13 % missing.
     """
     world = simulate([Weather(0, None, 60)] * 2, seed, capacity_bps=1.2 * 64 * 164 * 8)
-    assert any("held back" in why for _, why in world.choices)
-    assert world.tallies[1].r50 < 2.0
+    assert any("no repair for a moment" in why for _, why in world.choices)
+    assert world.tallies[1].r50 < 0.1
+
+
+def test_it_says_what_it_tries_and_why_it_is_held_back() -> None:
+    flow = Flow()
+    trying = "costs 1.00x, sending no repair for a moment, to see whether it makes the loss"
+    flow.run(3, 0.05)
+    for _ in range(40):
+        flow.run(0.25, 0.6)
+        if flow.controller.explain().endswith(trying):
+            break
+    else:
+        pytest.fail("repair that leaves so much is not tried")
+    flow.run(5)
+    assert flow.controller.explain().endswith(
+        "held back: with more, 59.9 % were lost instead of 0 %"
+    )
 
 
 def test_with_a_controller_nothing_is_missed_that_would_have_come_without() -> None:
@@ -334,8 +350,8 @@ def test_asks_are_not_answered_while_less_is_sent_to_see_what_becomes_of_the_los
     flow = Flow(ASKING, round_trip_s=0.02)
     flow.run(3, 0.1)
     assert flow.controller.answers
-    flow.run(1.5, 0.5, 2)
-    assert "sending less for a moment" in flow.controller.explain()
+    flow.run(2, 0.6)
+    assert "sending no repair for a moment" in flow.controller.explain()
     assert not flow.controller.answers
 
 
@@ -344,4 +360,4 @@ def test_what_is_asked_for_does_not_keep_a_link_full(seed: int) -> None:
     course = [Weather(0, None, 60)] * 2
     capacity_bps = 1.2 * 64 * 164 * 8
     world = simulate(course, seed, delay_s=0.01, asking=True, capacity_bps=capacity_bps)
-    assert world.tallies[1].r50 < 2.0
+    assert world.tallies[1].r50 < 0.1

@@ -156,7 +156,8 @@ class Controller:
         self._seen = long if long.loss >= short.likely(SHORT_LIKELY) else short
         if self._fixed:
             return
-        self._backoff.step(history, _repairs(self.plan), now, round_trip_s)
+        left = min(self._left(self.plan, [(each.loss, each.clump)]) / 2 for each in (short, long))
+        self._backoff.step(history, _repairs(self.plan), left, now, round_trip_s)
         self._choose(short, long, now)
 
     def cost(self, plan: Plan | None) -> float:
@@ -191,14 +192,7 @@ class Controller:
             if _repairs(plan) >= _repairs(self.plan) and self.plan in allowed:
                 plan = self.plan
         alike = [each for each in allowed if _repairs(each) == _repairs(plan)]
-        self._change(min(alike, key=lambda each: self._left(each, mean)), short, now)
-
-    def _change(self, plan: Plan | None, before: Estimate, now: float) -> None:
-        if _repairs(plan) > _repairs(self.plan):
-            self._backoff.raised(_repairs(plan), before, now, self._round_trip_s)
-        elif _repairs(plan) < _repairs(self.plan):
-            self._backoff.lowered()
-        self.plan = plan
+        self.plan = min(alike, key=lambda each: self._left(each, mean))
 
     def _pick(
         self, plans: list[Plan | None], losses: Losses, tolerance: float = 1.0
@@ -281,10 +275,11 @@ class Controller:
         parts.append(f"costs {self.cost(self.plan):.2f}x")
         backoff = self._backoff
         if backoff.testing:
-            parts.append("sending less for a moment, because loss grew when more was sent")
+            parts.append("sending no repair for a moment, to see whether it makes the loss")
         elif backoff.limit < math.inf:
             more, less = percent(backoff.more.loss), percent(backoff.less.loss)
-            parts.append(f"held back: with more, {more} were lost instead of {less}")
+            reason = "packets queued" if backoff.queued else f"{more} were lost instead of {less}"
+            parts.append(f"held back: with more, {reason}")
         return ", ".join(parts)
 
 

@@ -41,10 +41,13 @@ class Estimate:
         """The least loss so many standard errors below the estimate."""
         return max(self.loss - errors * self.error, 0.0)
 
+    def exceeds(self, other: Estimate, errors: float) -> bool:
+        """Whether it is more than the other by so many standard errors."""
+        return self.loss - other.loss > errors * math.hypot(self.error, other.error)
+
     def above(self, other: Estimate) -> bool:
         """Whether it is surely, and by half, more than the other."""
-        surely = SURE * math.hypot(self.error, other.error)
-        return self.loss > 1.5 * other.loss and self.loss - other.loss > surely
+        return self.loss > 1.5 * other.loss and self.exceeds(other, SURE)
 
     @classmethod
     def of(cls, received: int, lost: int, runs: int) -> Estimate:
