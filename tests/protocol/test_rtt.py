@@ -46,3 +46,14 @@ def test_every_figure_stays_within_what_was_measured(samples: list[float]) -> No
     assert min(samples) - 1e-9 <= rtt.smoothed_s <= max(samples) + 1e-9
     assert rtt.jitter_s is None or 0 <= rtt.jitter_s <= max(samples) - min(samples) + 1e-9
     assert len(rtt.recent) <= RECENT
+
+
+def test_the_typical_round_trip_moves_with_a_queue_and_not_with_a_stall() -> None:
+    rtt = RttEstimator()
+    assert rtt.typical_s is None
+    for sample in [0.020] * 20 + [0.250, 0.200, 0.100]:
+        rtt.add(sample)
+    assert rtt.typical_s == 0.020
+    for _ in range(5):
+        rtt.add(0.080)
+    assert rtt.typical_s == 0.080

@@ -278,12 +278,12 @@ class SealedTunnel:
         )
 
     def _tell_round_trip(self) -> None:
-        round_trip_s, end = self.pulse.prober.rtt.smoothed_s, self.session.end
+        round_trip_s, end = self.pulse.prober.rtt.typical_s, self.session.end
         if end is not None and round_trip_s is not None:
             end.round_trip_s = round_trip_s
 
     def _probe(self, number: int) -> None:
-        payload = encode_probe(number, self.pulse.prober.rtt.smoothed_s)
+        payload = encode_probe(number, self.pulse.prober.rtt.typical_s)
         if self._send_control(KEEPALIVE, payload):
             self._unsent = 0
         else:

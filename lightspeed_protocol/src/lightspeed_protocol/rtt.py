@@ -7,13 +7,16 @@ between neighbours, gain 1/16). Times are seconds.
 from __future__ import annotations
 
 import math
+import statistics
 from collections import deque
 from collections.abc import Sequence
+from itertools import islice
 from typing import Final
 
 import attrs
 
 RECENT: Final = 240  # samples kept: a minute at four a second
+FEW: Final = 9  # of them: two seconds
 
 
 def percentile(samples: Sequence[float], share: float) -> float:
@@ -49,6 +52,11 @@ class RttEstimator:
             self.min_s = min(self.min_s, sample_s)
         self.last_s = sample_s
         self.recent.append(sample_s)
+
+    @property
+    def typical_s(self) -> float | None:
+        """The median of the last few: a stall of either machine does not move it, a queue does."""
+        return statistics.median(islice(reversed(self.recent), FEW)) if self.recent else None
 
     def percentile(self, share: float) -> float | None:
         """Nearest rank among the recent samples; `share` in 0..1."""
