@@ -4,7 +4,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from lightspeed_client.flows import FlowTable, Tally
-from lightspeed_client.gauges import Gauges, Meter, down_losses, overhead, share, up_loss
+from lightspeed_client.gauges import (
+    Gauges,
+    Meter,
+    describe_down,
+    down_losses,
+    overhead,
+    share,
+    up_loss,
+    up_losses,
+)
 from lightspeed_protocol.keepalive import Prober, SendProbe
 
 
@@ -97,3 +106,19 @@ def test_shares_are_clamped() -> None:
     assert share(-1, 10) == 0.0
     assert share(0, 0) is None
     assert share(11, 10) == 1.0
+
+
+def test_what_the_node_does_against_loss_is_told_from_what_came() -> None:
+    assert describe_down(Tally()) is None
+    bare = Tally(wanted_down=100, received=95, expected_down=100, arrived_down=95)
+    assert describe_down(bare) == "no repair: 5.0 % lost, 5.0 % left"
+    helped = Tally(
+        wanted_down=100, received=99, expected_down=150, arrived_down=141, repair_received=47
+    )
+    assert describe_down(helped) == "0.47 repairs per packet: 6.0 % lost, 1.0 % left"
+
+
+def test_the_way_up_is_as_the_node_reports_it_or_not_known() -> None:
+    assert up_losses(Tally(sent=5)) == (None, None)
+    told = Tally(reported_up=200, lost_up=10, repaired_up=9, late_up=2)
+    assert up_losses(told) == (0.05, 0.015)

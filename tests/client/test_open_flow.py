@@ -70,3 +70,12 @@ def test_a_node_that_counts_afresh_does_not_invent_losses() -> None:
     census.note(40000, 0, 4)
     census.note(40000, 1, 4)
     assert census.expected == before + 2
+
+
+def test_repair_packets_from_the_node_are_counted() -> None:
+    flow, node = open_flow(), Endpoint.open(pack_addresses(SERVER, GAME), fec_k=2)
+    for number in range(6):
+        for datagram in node.wrap(b"%d" % number, 1000 * number):
+            flow.from_node(datagram, 0.0)
+    tally = flow.tally()
+    assert (tally.received, tally.repair_received) == (6, 3)

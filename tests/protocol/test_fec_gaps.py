@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
-from lightspeed_protocol.fec.gaps import Gaps
+from lightspeed_protocol.fec.gaps import EARNED, MOST_EARNED, Gaps
 from lightspeed_protocol.sequence import JUMP
 
 U16 = st.integers(0, 0xFFFF)
@@ -86,3 +86,23 @@ def test_whatever_comes_what_is_missing_is_older_than_the_newest(
         for at, missing in gaps.missing.items():
             assert at < newest or missing.repaired
             assert missing.due_s <= missing.noticed_s <= now < missing.noticed_s + gaps.budget_s
+
+
+def test_numbers_that_leave_out_more_than_came_account_for_are_outages() -> None:
+    gaps = Gaps(budget_s=1.0)
+    noticed = 0
+    for i in range(1000):
+        before = len(gaps.missing)
+        gaps.came(i * (JUMP - 1) & 0xFFFF, 0.001 * i)
+        noticed += max(len(gaps.missing) - before, 0)
+        gaps.settle(0.001 * i)
+    assert noticed <= MOST_EARNED + 1000 * EARNED
+
+
+def test_a_path_that_loses_four_of_five_packets_is_no_outage() -> None:
+    gaps = Gaps()
+    given_up = 0
+    for i in range(0, 5000, 5):
+        gaps.came(i, i / 64)
+        given_up += len(gaps.settle(i / 64))
+    assert given_up == 4 * 998, "the last ones have time left"

@@ -6,8 +6,9 @@ import math
 
 import pytest
 from lightspeed_protocol.fec.controller import FIRST_PLAN
+from lightspeed_protocol.fec.credit import FIRST_BYTES
 from lightspeed_protocol.fec.protection import UNPROTECTED, Protection
-from lightspeed_protocol.fec.protector import Protector
+from lightspeed_protocol.fec.protector import UDP_IP_BYTES, Protector
 from lightspeed_protocol.fec.report import Report
 from lightspeed_protocol.fec.window import Plan, WindowDecoder
 from lightspeed_protocol.seal import SEALED_BYTES
@@ -115,3 +116,15 @@ def test_what_was_refused_stays_counted_when_the_protection_changes() -> None:
     for other in (UNPROTECTED, Protection(plan=Plan(1, 1), cap=1.5)):
         sender.change(other)
         assert sender.refused == refused
+
+
+def test_changing_the_protection_again_and_again_earns_no_bytes() -> None:
+    sender = protector(UNPROTECTED)
+    header = SEALED_BYTES + UDP_IP_BYTES
+    source = repair = 0
+    for number in range(1000):
+        sender.change(Protection(plan=Plan(1, 1 + number % 2), cap=1.25))
+        _, repairs = sender.protect(bytes(100), number / 64)
+        source += 100 + header
+        repair += sum(len(body) + header for _, body in repairs)
+    assert 0 < repair <= 0.25 * source + FIRST_BYTES

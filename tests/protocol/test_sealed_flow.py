@@ -8,7 +8,7 @@ import pytest
 from lightspeed_protocol.errors import WireError
 from lightspeed_protocol.fec.protection import Protection
 from lightspeed_protocol.fec.report import ReceptionLog
-from lightspeed_protocol.fec.window import Plan
+from lightspeed_protocol.fec.window import Plan, WindowDecoder
 from lightspeed_protocol.header import pack_addresses, swap_addresses
 from lightspeed_protocol.seal import REPAIR, SEALED6_BYTES, SEALED_BYTES, SealedEnd
 from lightspeed_protocol.sealed_flow import BARE, SealedFlow
@@ -155,6 +155,44 @@ def test_what_was_asked_for_stays_counted_when_another_log_is_taken() -> None:
     assert other.outcome().asked == 1
     other.listen(None, asking=False)
     assert other.outcome().asked == 1
+
+
+def test_what_is_rebuilt_after_it_was_given_up_takes_nothing_back_that_was_counted() -> None:
+    one, other = flows(Plan(1, 1))
+    other.listen(ReceptionLog(), asking=False)
+    counted = []
+    late = b""
+    for number in range(40):
+        now = 0.1 * number
+        source, repair = one.wrap(b"%d" % number, 0, now)
+        if number == 5:
+            late = repair
+        elif number != 25:
+            receive(other, source, now)
+        if number == 15:
+            assert receive(other, late, now) == [b"5"]
+        other.poll(now)
+        counted.append(other.outcome().unrepaired)
+    assert (counted[10], counted[20], counted[-1]) == (1, 1, 1)
+    assert (other.outcome().late, other.outcome().lost) == (1, 2)
+
+
+@pytest.mark.parametrize("lost", range(5))
+def test_copies_that_come_under_new_keys_bring_nothing_that_came_under_the_old(lost: int) -> None:
+    one, other = flows(Plan(1, 1, delay=3))
+    got = []
+    for number in range(10):
+        for datagram in one.wrap(b"%d" % number, 0, 0.0):
+            got += receive(other, datagram)
+    one.end, other.end = SealedEnd.client(1, b"z" * 16), SealedEnd.node(1, b"z" * 16)
+    other.decoder = WindowDecoder()
+    for number in range(10, 20):
+        source, copy = one.wrap(b"%d" % number, 0, 0.0)
+        if number >= 10 + lost:
+            got += receive(other, source)
+        got += receive(other, copy)
+    assert len(got) == len(set(got))
+    assert {b"%d" % number for number in range(10 + lost, 20)} <= set(got)
 
 
 def test_a_flow_without_repair_soon_stops_keeping_packets_and_begins_again_with_it() -> None:

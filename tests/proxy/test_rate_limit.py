@@ -18,6 +18,12 @@ def test_bytes_are_limited_beside_packets() -> None:
     assert meter.admit(400, 0.2) is None
 
 
+def test_what_may_use_half_of_the_bucket_leaves_the_other_half() -> None:
+    meter = Meter(Rates(10, 10**6))
+    assert [meter.admit(1, 0.0, 0.5) for _ in range(6)] == [None] * 5 + ["rate-packets"]
+    assert [meter.admit(1, 0.0) for _ in range(6)] == [None] * 5 + ["rate-packets"]
+
+
 def test_a_datagram_larger_than_the_bucket_never_passes() -> None:
     meter = Meter(Rates(10, 1000))
     assert [meter.admit(1001, float(second)) for second in range(5)] == ["rate-bytes"] * 5

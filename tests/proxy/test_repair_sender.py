@@ -84,21 +84,28 @@ async def test_reports_of_a_client_raise_what_it_is_sent(autojump_clock: MockClo
         assert await server.heard() == []
 
 
-async def test_repairs_are_within_the_sessions_limits(autojump_clock: MockClock) -> None:
-    async with open_world(limits={"max_pps_per_client": 40}) as world:
+async def test_no_game_packet_is_refused_because_of_repair(autojump_clock: MockClock) -> None:
+    limits = {"max_pps_per_client": 100}
+    security = {"max_amplification": 3.0, "amplification_grace_bytes": 4096}
+    async with open_world(limits=limits, security=security) as world:
         server = world.host()
-        player = world.join(server.address)
-        protection = Protection(plan=Plan(1, 1))
-        wish = RegisterExtensions(fec=(1, 2, 3), protection=protection, reports_ms=0)
+        player = world.join(server.address, plan=Plan(1, 1))
+        wish = RegisterExtensions(fec=(1, 2, 3), protection=Protection(plan=Plan(1, 1)))
         player.session.agree(RepairTerms.agree(wish, 3))
-        world.play_sealed(player, b"hello")
-        [(_, exit_address)] = await server.heard()
-        for _ in range(30):
-            server.send(b"state", exit_address)
-        await trio.sleep(0.001)
+        for _ in range(80):
+            for _ in range(8):
+                world.play_sealed(player, b"input")
+            exit_address = (await server.heard())[0][1]
+            for _ in range(8):
+                server.send(b"state" * 25, exit_address)
+            await trio.sleep(1 / 8)
         heard = [data for data, _ in await player.host.heard()]
-        assert len(heard) == 40
-        assert world.drops == {"rate-packets": 10}, "a repair not sent is no dropped datagram"
+        counters = world.relay.counters
+        assert counters.packets_up == 640
+        assert sum(1 for data in heard if not data[0] & REPAIR and not data[20]) == 640
+        assert 64 < counters.fec_repair_sent < 640
+        assert 64 < counters.fec_repair < 640
+        assert world.drops == {"rate-packets": 640 - counters.fec_repair}
 
 
 async def test_agreeing_anew_takes_back_nothing_that_was_counted(autojump_clock: MockClock) -> None:

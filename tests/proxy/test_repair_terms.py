@@ -32,6 +32,6 @@ def test_reports_are_sent_as_often_as_wished_within_reason() -> None:
 
 def test_who_says_nothing_is_protected_as_he_protects() -> None:
     assert RepairTerms.agree(RegisterExtensions(fec=ALL), 2).down is None
-    assert RepairTerms().mirrored(4) == Protection(plan=Plan.xor(4), cap=2.0)
+    assert RepairTerms().mirrored(4) == Protection(plan=Plan.xor(4))
     tight = RepairTerms.agree(RegisterExtensions(fec=ALL), 1.1)
     assert tight.mirrored(1) == Protection(plan=Plan.xor(1), cap=1.1), "the operator pays for it"

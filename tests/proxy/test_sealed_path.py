@@ -6,6 +6,8 @@ import random
 from ipaddress import ip_network
 
 import trio
+from lightspeed_protocol.fec.asking import Ask
+from lightspeed_protocol.fec.report import Report
 from lightspeed_protocol.fec.window import Plan
 from lightspeed_protocol.header import FIN, HANDSHAKE, KEEPALIVE, pack_addresses
 from lightspeed_protocol.runtime.udp import open_socket
@@ -303,3 +305,14 @@ async def test_garbage_after_the_tag_check_is_counted_and_makes_nothing(
         player.host.send(b"\x80" + bytes(10), world.address)
         assert [p for p, _ in await server.heard()] == [b"hello"]
         assert world.drops == {"empty": 1, "version": 1, "path": 1, "fec-field": 2, "short": 1}
+
+
+async def test_a_report_or_an_ask_opens_no_flow(autojump_clock: MockClock) -> None:
+    async with open_world() as world:
+        server = world.host()
+        player = world.join(server.address)
+        for field, payload in (Report(highest=5, received=1).encode(), Ask(5).encode()):
+            seal, key = player.end.sealer.seal, player.flow.addresses
+            player.host.send(seal(0x80, 0, key, field, payload), world.address)
+        assert await server.heard() == []
+        assert (world.relay.flows, world.drops) == (0, {"fec-field": 2})

@@ -12,7 +12,8 @@ import attrs
 import trio
 from lightspeed_client.fec_choice import parse_fec
 from lightspeed_client.lab.sites import Site
-from lightspeed_client.lab.tally import Tally, Way, take_tally
+from lightspeed_client.lab.tally import Tally, take_tally
+from lightspeed_client.lab.way import Way
 from lightspeed_client.lab.weather import Weather
 from lightspeed_client.lab.world import WorldSettings, open_sites, open_world
 

@@ -76,6 +76,7 @@ class OpenFlow:
     received: int = 0
     duplicates: int = 0
     plain_in: int = 0  # version 1 packets handed to the game
+    repair_received: int = 0
     ended_by_node: bool = False  # a FIN came
     owed: bytes | None = None  # the answer to a HANDSHAKE, for the shell to send
     _handshake_at: float = -math.inf
@@ -122,6 +123,7 @@ class OpenFlow:
             return []
         if first >> 4 == VERSION_FEC:
             self._census.note(datagram[20] << 8 | datagram[21], datagram[22], datagram[23])
+            self.repair_received += datagram[22] >= datagram[23]
         else:
             self.plain_in += len(payloads)
         self.received += len(payloads)
@@ -159,4 +161,5 @@ class OpenFlow:
             if decoder is None
             else self._census.expected + self.plain_in,
             duplicates=self.duplicates,
+            repair_received=self.repair_received,
         )

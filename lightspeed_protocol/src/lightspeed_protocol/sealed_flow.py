@@ -45,7 +45,7 @@ class Outcome:
 
     late: int = 0  # packets rebuilt after the budget
     lost: int = 0  # packets that did not come in time by themselves
-    unrepaired: int = 0  # of those, never rebuilt
+    unrepaired: int = 0  # of those, never rebuilt; at most this many, and it never shrinks
     wasted: int = 0  # repairs that told nothing new
     unrecoverable: int = 0  # repairs given up
     refused: int = 0  # repairs that the caps held back
@@ -98,6 +98,7 @@ class SealedFlow:
     header_bytes: int = attrs.field(init=False)
     _first: int = attrs.field(init=False)
     _owed: list[bytes] = attrs.field(factory=list)  # answers to asks
+    _unrepaired: int = 0
     _asked_before: int = 0  # by those that asked before `asking`
     _expected_before: int = 0  # before the peer's last restart
     _lowest: int = 0  # SSN, unwrapped
@@ -153,10 +154,12 @@ class SealedFlow:
     def outcome(self) -> Outcome:
         """What the packet path does not count one by one."""
         told, decoder = self.told, self.decoder
+        # One that was given up and is rebuilt after all makes up for the next that is not.
+        self._unrepaired = max(self._unrepaired, told.lost - told.repaired)
         return Outcome(
             late=told.late,
             lost=told.lost,
-            unrepaired=told.lost - told.repaired,
+            unrepaired=self._unrepaired,
             wasted=0 if decoder is None else decoder.wasted,
             unrecoverable=0 if decoder is None else decoder.unrecoverable,
             refused=self.protector.refused,

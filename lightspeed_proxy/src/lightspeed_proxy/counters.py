@@ -20,7 +20,7 @@ DROP_REASONS: Final = (
     "too-old",  # a sealed packet from behind the replay window
     "future",  # a sealed packet too far ahead
     "path",  # a path of a session that nobody opened
-    "fec-field",  # a sealed packet whose FEC field says nothing, or lies
+    "fec-field",  # a sealed packet whose FEC field says nothing or lies, or is of no flow here
     "short",  # fewer bytes than a header
     "version",  # a header version this node does not speak
     "malformed",  # FEC field with K of 0 or above 16, or cut off

@@ -13,6 +13,7 @@ from typing import Final
 import attrs
 
 BURST_S: Final = 1.0  # a bucket holds this many seconds of its rate
+REPAIR_BURST_S: Final = 0.5  # of it, for repairs, reports and asks: the rest waits for the game's
 
 
 @attrs.define(eq=False)
@@ -42,17 +43,18 @@ class Meter:
     _packets_full_at: float = -math.inf
     _bytes_full_at: float = -math.inf
 
-    def admit(self, size: int, now: float) -> str | None:
+    def admit(self, size: int, now: float, burst_s: float = BURST_S) -> str | None:
         """None to let a datagram of `size` bytes pass, else the drop reason.
 
         A refused datagram uses up nothing. One larger than the whole bucket never passes.
+        `burst_s`: how much of the bucket it may use up, 0 to `BURST_S`.
         """
         rates = self.rates
         packets = self._packets_full_at
         if packets < now:
             packets = now
         packets += rates.packet_s
-        limit = now + BURST_S + 1e-9  # rounding must not cost the last packet of a burst
+        limit = now + burst_s + 1e-9  # rounding must not cost the last packet of a burst
         if packets > limit:
             return "rate-packets"
         bytes_ = self._bytes_full_at

@@ -1,6 +1,6 @@
 """What leaves a node beside the game's packets: repairs, reports, asks for what is missing.
 
-They are within the session's limits, which are the game packets' first: nothing is lost here.
+They leave a part of the session's limits to the game's packets, so that none is lost for a repair.
 Some follow a game packet at once; others are due by time, for whole flows (`Sessions.due`).
 """
 
@@ -16,6 +16,7 @@ from lightspeed_protocol.seal import REPAIR
 from .abuse import DATAGRAM_OVERHEAD, amplifies
 from .config import Security
 from .counters import Counters
+from .rate_limit import REPAIR_BURST_S
 from .sessions import Flow, Session, Sessions
 
 
@@ -34,8 +35,10 @@ class RepairSender:
             return
         size = len(datagram)
         answered = session.bytes_down + size + DATAGRAM_OVERHEAD
-        if session.down.admit(size, now) is not None or amplifies(
-            answered, session.bytes_up, self.security
+        # The grace is left to the game's packets, as half of the bucket is.
+        counted = answered + self.security.amplification_grace_bytes
+        if amplifies(counted, session.bytes_up, self.security) or (
+            session.down.admit(size, now, REPAIR_BURST_S) is not None
         ):
             return
         session.bytes_down = answered

@@ -28,6 +28,7 @@ from .table import SEALED6, PythonFlowTable
 from .whereabouts import prove
 
 LARGEST_ECHO: Final = 64  # payload bytes of a KEEPALIVE or HANDSHAKE
+FEEDBACK: Final = 0x80  # first byte of the FEC field of a report, or more: an ask
 
 
 @attrs.define(eq=False)
@@ -57,7 +58,11 @@ class SealedPath:
             raise WireError("empty")
         else:
             # the same batch may have held two first packets
-            flow = session.flows.get(key) or self.flows.open(session, key, now)
+            flow = session.flows.get(key)
+            if flow is None:
+                if datagram[size - 16] >= FEEDBACK:
+                    raise WireError("fec-field")
+                flow = self.flows.open(session, key, now)
             self.table.carry_sealed(flow, datagram, now)
 
     def _echo(self, session: Session, flags: int, payload: bytes, now: float) -> None:

@@ -38,6 +38,7 @@ from lightspeed_protocol.seal import (
 from .abuse import DATAGRAM_OVERHEAD
 from .config import Security
 from .counters import Counters
+from .rate_limit import BURST_S, REPAIR_BURST_S
 from .repair_sender import RepairSender
 from .sessions import Address, Flow, Session, Sessions
 from .whereabouts import ask, follow, send_unproven
@@ -227,7 +228,9 @@ class PythonFlowTable:
             flow = session.latest = session.flows.get(key)
         if flow is None or first & ~REPAIR & 15:
             return Punt(datagram, source, session)
-        if (reason := session.up.admit(len(datagram), now)) is not None:
+        # An FEC field of a source packet begins with 0.
+        burst_s = REPAIR_BURST_S if datagram[size - 16] else BURST_S
+        if (reason := session.up.admit(len(datagram), now, burst_s)) is not None:
             drops[reason] += 1
         else:
             self.carry_sealed(flow, datagram, now)

@@ -28,7 +28,7 @@ class Credit:
     cap_kbps: float | None = None
     strict: bool = True
     refused: int = 0  # repairs
-    _saved: float = FIRST_BYTES
+    saved: float = FIRST_BYTES
     _room: float = attrs.field(init=False)  # bytes that the rate leaves
     _at: float | None = None
 
@@ -37,7 +37,7 @@ class Credit:
 
     def earn(self, size: int, now: float) -> None:
         """A source packet of so many bytes leaves. It is never refused."""
-        self._saved = min(self._saved + (self.cap - 1) * size, DEPTH_BYTES)
+        self.saved = min(self.saved + (self.cap - 1) * size, DEPTH_BYTES)
         if self.cap_kbps is not None:
             self._refill(now)
             self._room = max(self._room - size, -self._deepest())
@@ -45,7 +45,7 @@ class Credit:
     def owe(self, size: int, now: float) -> None:
         """A report or an ask of so many bytes leaves. It is never refused: repairs pay for it."""
         if self.strict:
-            self._saved = max(self._saved - size, -DEPTH_BYTES)
+            self.saved = max(self.saved - size, -DEPTH_BYTES)
         if self.cap_kbps is not None:
             self._refill(now)
             self._room = max(self._room - size, -self._deepest())
@@ -57,10 +57,10 @@ class Credit:
             if self._room < size:
                 self.refused += 1
                 return False
-        if self._saved < size:
+        if self.saved < size:
             self.refused += 1
             return False
-        self._saved -= size
+        self.saved -= size
         self._room -= size
         return True
 

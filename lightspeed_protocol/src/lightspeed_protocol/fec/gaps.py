@@ -2,6 +2,8 @@
 
 `report` counts those that stay missing, `asking` asks for them while there is time. A step ahead
 of `JUMP` or more is an outage or a flow that counts afresh, as in `sequence`: nothing is missing.
+So is one over more packets than those that came account for: to note what is missing is work, which
+must not grow with numbers that cost their sender nothing.
 """
 
 from __future__ import annotations
@@ -13,6 +15,8 @@ import attrs
 from ..sequence import JUMP, RESTART, distance
 
 SMOOTHING: Final = 1 / 16  # of the distance in time between packets
+EARNED: Final = 8  # missing packets that one accounts for which came: 89 % may be lost for ever
+MOST_EARNED: Final = 2 * JUMP
 
 
 @attrs.define(eq=False)
@@ -35,6 +39,7 @@ class Gaps:
 
     __slots__ = (
         "_came_s",
+        "_earned",
         "_interval_s",
         "_old",
         "_old_run",
@@ -50,18 +55,21 @@ class Gaps:
         self.missing: dict[int, Missing] = {}  # by unwrapped SSN, oldest first
         self.needless = 0  # packets that were asked for and came after all
         self._came_s = 0.0  # when the highest came
+        self._earned = MOST_EARNED  # packets that may be missing
         self._interval_s = 0.0  # smoothed, between packets
         self._old = 0  # last SSN from far behind
         self._old_run = 0  # of those in a row, counting upwards
 
     def came(self, ssn: int, now: float) -> None:
         """A source packet (its SSN as u16) was delivered."""
+        self._earned = min(self._earned + EARNED, MOST_EARNED)
         if self.highest is None or not self._follows(self.highest, ssn, now):
             self._begin(ssn, now)
 
     def recovered(self, ssn: int, now: float) -> Missing | None:
         """Repair rebuilt this packet; None if it had been given up."""
-        if self.highest is None or abs(distance(self.highest & 0xFFFF, ssn)) >= JUMP:
+        ahead = JUMP if self.highest is None else distance(self.highest & 0xFFFF, ssn)
+        if abs(ahead) >= JUMP or ahead > self._earned:
             self._begin(ssn - 1, now)
         assert self.highest is not None
         at = self.highest + distance(self.highest & 0xFFFF, ssn)
@@ -96,7 +104,7 @@ class Gaps:
     def _follows(self, highest: int, ssn: int, now: float) -> bool:
         """Whether it belongs to what came before, which is then up to date."""
         ahead = distance(highest & 0xFFFF, ssn)
-        if ahead >= JUMP:
+        if ahead >= JUMP or ahead - 1 > self._earned:
             return False
         if ahead <= -JUMP:
             newer = distance(self._old, ssn) > 0
@@ -119,5 +127,6 @@ class Gaps:
     def _miss(self, count: int, step_s: float, now: float) -> None:
         """So many behind the highest are missing; they were due that far apart."""
         assert self.highest is not None
+        self._earned -= count
         for i in range(1, count + 1):
             self.missing[self.highest + i] = Missing(self._came_s + i * step_s, now)

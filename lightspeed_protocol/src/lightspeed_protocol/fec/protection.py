@@ -24,7 +24,7 @@ from attrs.validators import and_, ge, gt, le, lt, optional
 
 from ..errors import WireError
 from .controller import Settings
-from .credit import Credit
+from .credit import FIRST_BYTES, Credit
 from .window_plan import Plan
 
 OFF: Final = 0
@@ -83,11 +83,13 @@ class Protection:
             asking=asking,
         )
 
-    def credit(self) -> Credit | None:
-        """None where no repair is ever sent."""
+    def credit(self, saved: float = FIRST_BYTES) -> Credit | None:
+        """With so many bytes saved before; None where no repair is ever sent."""
         if not self.active:
             return None
-        return Credit(cap=self._cap, cap_kbps=self.cap_kbps, strict=self.cap is not None)
+        return Credit(
+            cap=self._cap, cap_kbps=self.cap_kbps, strict=self.cap is not None, saved=saved
+        )
 
     @property
     def _cap(self) -> float:

@@ -11,7 +11,7 @@ from typing import Final
 
 from .asking import Ask
 from .controller import Controller
-from .credit import Credit
+from .credit import FIRST_BYTES, Credit
 from .protection import Protection
 from .quiet import QuietTimer
 from .report import Report
@@ -34,6 +34,7 @@ class Protector:
         "_header_bytes",
         "_quiet",
         "_refused_before",
+        "_saved",
         "controller",
         "encoder",
         "protection",
@@ -53,6 +54,7 @@ class Protector:
         self.encoder = WindowEncoder(None, first_ssn=first_ssn)
         self._credit: Credit | None = None
         self._refused_before = 0  # by the caps of protections before this one
+        self._saved: float = FIRST_BYTES  # by the last of them; changing often must earn nothing
         self._adopt(protection, asking=asking)
 
     def _adopt(self, protection: Protection, *, asking: bool) -> None:
@@ -67,7 +69,9 @@ class Protector:
             self.encoder.keep()
         self.watched = protection.active  # else nothing is ever decided here
         self._refused_before = self.refused
-        self._credit = protection.credit()
+        if self._credit is not None:
+            self._saved = self._credit.saved
+        self._credit = protection.credit(self._saved)
         self._quiet = QuietTimer(protection.budget_s)
 
     @property

@@ -78,8 +78,8 @@ class WindowDecoder:
     def __init__(self, *, from_start: bool = False) -> None:
         """`from_start`: no packet of this flow came before this decoder was there.
 
-        Otherwise what lies before the first packet may have been delivered by others, so it is
-        never recovered.
+        Otherwise what lies before the first source packet may have been delivered by others, so it
+        is never recovered.
         """
         self.sources = 0  # source packets delivered
         self.repairs = 0  # repair packets that were in order
@@ -157,8 +157,13 @@ class WindowDecoder:
         Raises `WireError` "fec-field" when it is malformed, or shorter than a packet it covers.
         """
         head = decode_repair(field, body)
-        if not (self.sources or self.repairs):
-            self._begin(0x10000 + head.newest)
+        if not self.sources:
+            if self._floor != NOWHERE:  # as far as is known here, all it covers came to others
+                self.repairs += 1
+                self.past += 1
+                return []
+            if not self.repairs:
+                self._highest = 0x10000 + head.newest
         newest = self._highest + distance(self._highest, head.newest)
         oldest = newest - (head.window - 1) * head.stride
         highest = max(self._highest, newest)
@@ -275,8 +280,10 @@ class WindowDecoder:
             kept[at & len(kept) - 1] = payload if len(payload) <= MAX_PAYLOAD else None
 
     def _out_of_order(self, ssn: int, payload: bytes) -> list[bytes]:
-        if not (self.sources or self.repairs):
-            self._begin(0xFFFF + ssn)
+        if not self.sources and (self._floor != NOWHERE or not self.repairs):
+            self._highest = 0xFFFF + ssn
+            if self._floor != NOWHERE:
+                self._floor = self._highest
             return self.source(ssn, payload)
         at = self._highest + distance(self._highest, ssn)
         if at > self._highest:
@@ -308,12 +315,6 @@ class WindowDecoder:
             self.lies += 1
             return []
         return self._recover(solved)
-
-    def _begin(self, highest: int) -> None:
-        """Take the first packet's place for the beginning."""
-        self._highest = highest
-        if self._floor != NOWHERE:
-            self._floor = highest
 
     def _advance(self, highest: int) -> None:
         """Move on over packets that have not come."""
