@@ -42,7 +42,7 @@ def _most(figure: str, limit: float) -> Target:
 
 
 def _repair_targets() -> Iterator[Target]:
-    """FEC.md's. What adapts promises 0.1 % missing under a cap of 2, once it has heard of loss."""
+    """What repair has to reach. Auto promises 0.1 % missing under a cap of 2, once it has heard."""
     for fec, bytes_ratio, missing in (
         ("xor_4", 1.30, {"iid_5": 1.1, "iid_10": 3.8}),
         ("window_4_4", 1.30, {"iid_5": 1.1, "iid_10": 3.8}),

@@ -5,7 +5,7 @@
 Missing is a packet not known at the far end `LATE_S` after it would have been there undisturbed.
 Bytes are those of all IP packets of one way over those of its source packets: repair, reports, asks
 and keepalives count. Packets that were under way while the machine itself stood still are left out.
-Source: FEC.md, "Targets".
+Source: the targets of `bench.fec_cells`, with 5 ms for two programs and a relay.
 """
 
 from __future__ import annotations

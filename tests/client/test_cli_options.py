@@ -4,7 +4,15 @@ from pathlib import Path
 
 import click
 import pytest
-from lightspeed_client.cli_options import FEC, HostPort, pick_server, pick_way, run_checks
+from lightspeed_client.cli_options import (
+    FEC,
+    HostPort,
+    Number,
+    Percent,
+    pick_server,
+    pick_way,
+    run_checks,
+)
 from lightspeed_client.modes.checks import Check, failed, passed
 from lightspeed_client.nodes import add
 from lightspeed_client.paths import nodes_file
@@ -102,3 +110,11 @@ def test_checks_decide_the_exit_status(
         run_checks(checks, as_json=as_json)
     assert caught.value.code == status
     assert ("{" in capsys.readouterr().out) == as_json
+
+
+@pytest.mark.parametrize("text", ["nan", "NaN%"])
+def test_nan_is_no_number(text: str) -> None:
+    with pytest.raises(click.BadParameter, match="nan"):
+        Percent(0, 50).convert(text, None, None)
+    assert Percent(0, 50).convert("1%", None, None) == 1.0
+    assert Number(0, 50).convert("1", None, None) == 1.0

@@ -60,10 +60,17 @@ def test_caps_are_read(text: str, caps: Caps) -> None:
     assert parse_caps(text) == caps
 
 
-@pytest.mark.parametrize("text", ["", "0.5x", "x", "200 Mbit", "-1", "0", "1,,2", "101x", "1e9"])
+@pytest.mark.parametrize(
+    "text", ["", "0.5x", "x", "200 Mbit", "-1", "0", "1,,2", "101x", "1e9", "1.3", "2000000"]
+)
 def test_other_caps_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"want a ratio|a ratio is from|a rate is from"):
         parse_caps(text)
+
+
+def test_a_ratio_without_its_x_is_asked_about() -> None:
+    with pytest.raises(ValueError, match=r"did you mean 1\.3x\?"):
+        parse_caps("1.3")
 
 
 def test_towards_an_older_node_repair_is_what_it_takes() -> None:

@@ -291,7 +291,7 @@ def test_it_says_that_it_asks_again_and_what_that_costs() -> None:
     flow = Flow(ASKING, round_trip_s=0.02)
     flow.run(60, 0.0104)
     assert flow.controller.explain() == (
-        "no repair, asks again for what is missing: 1.0 % lost in runs of 1.0, "
+        "nothing sent ahead, asks again for what is missing: 1.0 % lost in runs of 1.0, "
         "expected left 0.032 %, costs 1.01x"
     )
     flow.run(60, 0.03)

@@ -225,3 +225,14 @@ def test_sealer_and_opener_work_without_an_end() -> None:
     datagram = sealer.seal(0x88, 0, ADDRESSES, b"\x50\x02\0\1", b"repair")
     assert datagram[1] == 3
     assert opener.open(datagram, SEALED_BYTES, 0.0) == 0
+
+
+def test_a_packet_that_was_not_sent_leaves_no_gap() -> None:
+    client, node = SealedEnd.client(1, KEY), SealedEnd.node(1, KEY)
+    client.open(node.control(0x1, 0, b"first"), 0.0)
+    unsent = node.control(0x1, 0, b"unsent")
+    node.sealer.take_back(unsent)
+    last = node.control(0x1, 0, b"last")
+    node.sealer.take_back(unsent[:2] + b"\xff\xff" + unsent[4:])  # not the newest: stays
+    assert client.open(last, 0.0).payload == b"last"
+    assert (client.opener.expected, client.opener.lost) == (2, 0)

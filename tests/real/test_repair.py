@@ -45,7 +45,7 @@ def common(one: Way, other: Way) -> set[tuple[int, int]]:
 
 async def test_repair_brings_back_what_it_promises_and_costs_no_more() -> None:
     settings = WorldSettings(up=LINK, down=LINK, players=6, seed=5)
-    # FEC.md's targets at 5 %, late packets aside; `auto` has to hear of the loss first
+    # what it has to reach at 5 %, late packets aside; `auto` has to hear of the loss first
     promises = {"window:2:4": (0.0014, 1 / 2), "window:1:4": (0.0002, 1.0), "auto": (0.004, 1.0)}
     with trio.fail_after(90):
         async with open_sites(settings) as sites:

@@ -43,6 +43,28 @@ class HostPort(click.ParamType[Address]):
             self.fail(str(exc), param, ctx)
 
 
+class Number(click.FloatRange):
+    """A number in a range; `nan`, which is in every range for click, is in none."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        if isinstance(value, str):
+            value = value.strip().removesuffix(self.unit).strip()
+        number = float(super().convert(value, param, ctx))
+        if number != number:
+            self.fail("nan is not a number to use here", param, ctx)
+        return number
+
+    unit: str = ""
+
+
+class Percent(Number):
+    """As `Number`; "1%" is 1."""
+
+    unit = "%"
+
+
 class Checked(click.ParamType[str]):
     """A text that `check` raises `ValueError` for, or that is left as written."""
 
@@ -208,7 +230,7 @@ cap_option = click.option(
 )
 target_option = click.option(
     "--fec-target",
-    type=click.FloatRange(*TARGET_PERCENT),
+    type=Percent(*TARGET_PERCENT),
     help="Percent of packets that may be missing or late with auto.",
 )
 

@@ -6,7 +6,7 @@
     window:N:W     one repair for every N game packets, made from the newest W
     UP,DOWN        one choice for what the game sends, another for what the server sends
 
-Source: FEC.md's settings; the wire form is `fec.protection`.
+Source: the wire form, `fec.protection`.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ WANTED: Final = (
     f"off, auto, xor:K with K from {K_LEAST} to {K_MOST}, window:N:W with W up to {MAX_WINDOW},"
     " or two of them, UP,DOWN"
 )
+
+LEAST_KBPS: Final = 16  # less than that no game sends
+MOST_KBPS: Final = 1_000_000
 
 _CAP: Final = re.compile(r"(?P<number>\d+(\.\d+)?)\s*(?P<unit>x|kbit|kbit/s)?")
 
@@ -162,8 +165,10 @@ def parse_caps(text: str) -> Caps:
                 raise ValueError(f"a ratio is from 1x to 100x, got {word.strip()!r}")
             ratio = number
         else:
-            if not 1 <= number <= 1e6:
-                raise ValueError(f"a rate is from 1 to 1000000 kbit/s, got {word.strip()!r}")
+            if not LEAST_KBPS <= number <= MOST_KBPS:
+                meant = f": did you mean {number:g}x?" if match["unit"] is None else ""
+                wanted = f"a rate is from {LEAST_KBPS} to {MOST_KBPS} kbit/s"
+                raise ValueError(f"{wanted}, got {word.strip()!r}{meant}")
             kbps = round(number)
     return Caps(ratio=ratio, kbps=kbps)
 

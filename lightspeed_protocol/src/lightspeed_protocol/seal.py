@@ -110,6 +110,11 @@ class Sealer:
         tag.update((number >> 16).to_bytes(4, "big") + head + payload)
         return head + tag.digest() + payload
 
+    def take_back(self, datagram: bytes) -> None:
+        """The packet sealed last was not sent: the next one has its number, and none is missing."""
+        if datagram[2] << 8 | datagram[3] == self.number - 1 & 0xFFFF:
+            self.number -= 1
+
 
 class Opener:
     """Checks what the peer sealed, each number once.

@@ -72,7 +72,7 @@ class Counters:
     fec_unrepaired: int = 0  # of those, never rebuilt
     fec_wasted: int = 0  # repairs received that told nothing new
     fec_unrecoverable: int = 0  # repairs received, and given up: too much was missing
-    fec_capped: int = 0  # repairs not sent, because of a cap on bytes
+    fec_capped: int = 0  # repairs not sent, because of a cap or the session's limits
     fec_asked: int = 0  # packets asked for again, each time counted
     fec_delayed: int = 0  # source packets not delivered the moment they came
     bans: int = 0

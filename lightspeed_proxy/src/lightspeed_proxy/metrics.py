@@ -55,7 +55,7 @@ FEC_COUNTERS = {
         "fec_unrecoverable_packets",
         "Repair packets received and given up: too much was missing.",
     ),
-    "fec_capped": ("fec_capped_packets", "Repair packets not sent, because of a cap on bytes."),
+    "fec_capped": ("fec_capped_packets", "Repair packets not sent, because of a cap or a limit."),
     "fec_delayed": ("fec_delayed_packets", "Game packets held back by repair. Always 0."),
     "fec_asked": ("fec_asked_packets", "Missing packets asked for again, each time counted."),
     "fec_feedback": (

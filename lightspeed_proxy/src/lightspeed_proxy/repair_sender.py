@@ -40,6 +40,9 @@ class RepairSender:
         if amplifies(counted, session.bytes_up, self.security) or (
             session.down.admit(size, now, REPAIR_BURST_S) is not None
         ):
+            self.counters.fec_capped += 1
+            if session.end is not None:
+                session.end.sealer.take_back(datagram)
             return
         session.bytes_down = answered
         counters = self.counters

@@ -100,7 +100,7 @@ def test_what_was_left_stands_beside_what_any_code_would_have_left() -> None:
     one = attrs.evolve(way(DROPPED - {20, 40}, late=1), wire=wire, bound=2)
     lines = [" ".join(line.split()) for line in final_table(tally(one))]
     at = lines.index("not there in time 3 (0.30%)")
-    assert lines[at + 1] == "with any code, at least 2 (0.20%)"
+    assert lines[at + 1] == "no code could leave fewer than 2 (0.20%)"
     at = lines.index("bytes over the game's packets 1.520")
     assert lines[at + 1 : at + 3] == [
         "for repair packets 0.512",

@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar, Unpack, get_args
 
 import click
 
-from ..cli_options import RepairWords, Way, fec_options, pick_fec
+from ..cli_options import Number, RepairWords, Way, fec_options, pick_fec
 from ..config import ClientConfig
 from .impair import MAX_LOG
 from .show import pick_view
@@ -76,7 +76,7 @@ def keep_quiet() -> None:
 
 
 PERCENT: Final = Parsed("PERCENT", parse_percent)
-MILLISECONDS: Final = click.FloatRange(0, 10_000)
+MILLISECONDS: Final = Number(0, 10_000)
 SEED: Final = click.IntRange(0)
 
 
@@ -93,7 +93,7 @@ SEED: Final = click.IntRange(0)
 @click.option("--duplicate", type=PERCENT, default="0%", help="Share that comes twice.")
 @click.option(
     "--rate",
-    type=click.FloatRange(0, 1e7, min_open=True),
+    type=Number(0, 1e7, min_open=True),
     help="kbit/s, IP and UDP headers included; the queue holds 32 kB.",
 )
 @click.option(
@@ -120,10 +120,10 @@ SEED: Final = click.IntRange(0)
 )
 @click.option("--players", type=click.IntRange(1, 64), default=1, show_default=True)
 @click.option("--nodes", type=click.IntRange(1, 8), default=1, show_default=True)
-@click.option("--seconds", type=click.FloatRange(1, 3600), default=10, show_default=True)
+@click.option("--seconds", type=Number(1, 3600), default=10, show_default=True)
 @click.option(
     "--pps",
-    type=click.FloatRange(1, 2000),
+    type=Number(1, 2000),
     default=64,
     show_default=True,
     help="Inputs and states a second, for each player.",
@@ -190,7 +190,7 @@ def lab(
 @click.command(short_help="Play a match twice, without and with loss repair.")
 @click.option(
     "--seconds",
-    type=click.FloatRange(2, 600),
+    type=Number(2, 600),
     default=30,
     show_default=True,
     help="Length of each of the two matches.",

@@ -183,7 +183,7 @@ def final_table(*tallies: Tally) -> list[str]:
         ("round trip, input to state, p95", [ms(in_ms(t.round_trips_s, 0.95)) for t in tallies]),
         ("round trip of the tunnel, median", [ms(t.tunnel_rtt_ms) for t in tallies]),
         (
-            "overhead per game byte, both ways",
+            "headers and repair, per byte of the game",
             ["-" if t.overhead is None else f"{t.overhead:.1%}" for t in tallies],
         ),
     ]
@@ -246,7 +246,7 @@ _WAY_ROWS: Final[tuple[tuple[str, Callable[[Way], str]], ...]] = (
     ("late", lambda way: _of(way.late, way.sent)),
     (_LATE, lambda way: str(way.repaired_late)),
     ("not there in time", lambda way: _of(way.unknown, way.sent)),
-    ("  with any code, at least", lambda way: _of(way.bound, way.sent)),
+    ("  no code could leave fewer than", lambda way: _of(way.bound, way.sent)),
     ("delivered twice", lambda way: str(way.duplicates)),
     ("longest freeze", lambda way: f"{way.freeze_s * 1000:.0f} ms"),
     ("repair delay, mean", lambda way: ms(mean_in_ms(way.repair_delays_s))),

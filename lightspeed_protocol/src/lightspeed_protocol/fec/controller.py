@@ -167,8 +167,11 @@ class Controller:
 
     def explain(self) -> str:
         """The choice and its reason, in one line."""
-        again = "" if self._again is None else ", asks again for what is missing"
-        return f"{plan_words(self.plan)}{again}: {self._reason()}"
+        what = plan_words(self.plan)
+        if self._again is not None:
+            ahead = "nothing sent ahead" if self.plan is None else what
+            what = f"{ahead}, asks again for what is missing"
+        return f"{what}: {self._reason()}"
 
     def _choose(self, short: Estimate, long: Estimate, now: float) -> None:
         """Raise, keep or lower. Plans of as many repairs are exchanged as it suits."""
