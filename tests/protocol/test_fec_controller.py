@@ -361,3 +361,23 @@ def test_what_is_asked_for_does_not_keep_a_link_full(seed: int) -> None:
     capacity_bps = 1.2 * 64 * 164 * 8
     world = simulate(course, seed, delay_s=0.01, asking=True, capacity_bps=capacity_bps)
     assert world.tallies[1].r50 < 0.1
+
+
+def test_the_cost_counts_repairs_as_long_as_they_are() -> None:
+    flow = Flow()
+    flow.run(1)
+    alike = flow.controller.cost(Plan(1, 4))
+    assert alike == pytest.approx(1 + 168 / 164)
+    for _ in range(400):
+        flow.controller.repaired(404)
+    assert flow.controller.cost(Plan(1, 4)) == pytest.approx(1 + 468 / 164)
+
+
+def test_a_cap_that_is_in_the_way_is_named() -> None:
+    flow = Flow(Settings(cap=1.3))
+    flow.run(12, loss=0.1)
+    assert flow.plan == Plan(4, 4)
+    assert ", the cap allows no more, costs 1.26x" in flow.controller.explain()
+    free = Flow()
+    free.run(12, loss=0.1)
+    assert "cap" not in free.controller.explain()

@@ -66,6 +66,7 @@ class Controller:
         "_interval_s",
         "_intervals",
         "_needs",
+        "_repair_size",
         "_rested",
         "_round_trip_s",
         "_seen",
@@ -87,6 +88,7 @@ class Controller:
         self._intervals = 0
         self._size = 100.0  # smoothed, of payloads
         self._sent_s: float | None = None
+        self._repair_size = 0.0  # smoothed, of repairs' payloads; 0 while there was none
         self._rested = False
         self._ahead = -1  # packets within the budget; not known yet
         self._again: Again | None = None  # what can be asked for within the budget
@@ -125,6 +127,11 @@ class Controller:
         if now >= self._silent_from:
             self._forget()
 
+    def repaired(self, body_bytes: int) -> None:
+        """A repair leaves: it is as long as the longest packet in it."""
+        before = self._repair_size or body_bytes
+        self._repair_size = before + (body_bytes - before) * SMOOTHING
+
     def _pace(self, gap_s: float) -> None:
         """One long gap is a rest; after another it is how slow this flow is."""
         rested, self._rested = self._rested, gap_s >= PAUSE_S
@@ -162,8 +169,9 @@ class Controller:
 
     def cost(self, plan: Plan | None) -> float:
         """Bytes sent over bytes of source packets, copies that are asked for included."""
-        size = self._size + self._settings.header_bytes
-        return 1 + self._extra(plan) * (size + REPAIR_EXTRA_BYTES) / size
+        header = self._settings.header_bytes
+        repair = self._repair_size or self._size + REPAIR_EXTRA_BYTES
+        return 1 + self._extra(plan) * (repair + header) / (self._size + header)
 
     def explain(self) -> str:
         """The choice and its reason, in one line."""
@@ -228,6 +236,17 @@ class Controller:
         ]
         return sorted(plans, key=_repairs)
 
+    def _is_capped(self, left: float, seen: Estimate) -> bool:
+        """Whether a plan that leaves less is forbidden by the caps alone."""
+        if self._fixed or self._backoff.ceiling < math.inf:
+            return False
+        allowed = self._allowed()
+        others = [plan for plan in candidates(self._ahead) if plan not in allowed]
+        return any(
+            residual(plan, self._ahead, seen.loss, seen.clump, self._again) < left
+            for plan in others
+        )
+
     def _packets_ahead(self) -> int:
         """How many packets follow within the budget. Holds on where the rate is at a limit."""
         if not self._interval_s:
@@ -275,6 +294,8 @@ class Controller:
             if self.plan is None or self.plan in candidates(self._ahead):
                 left = residual(self.plan, self._ahead, seen.loss, seen.clump, self._again)
                 parts.append(f"expected left {percent(left)}")
+                if left > self._settings.target and self._is_capped(left, seen):
+                    parts.append("the cap allows no more")
         parts.append(f"costs {self.cost(self.plan):.2f}x")
         backoff = self._backoff
         if backoff.testing:

@@ -98,6 +98,7 @@ class Protector:
             credit.earn(len(payload) + self._header_bytes, now)
         field, repairs = encoder.protect(payload)
         if repairs:
+            controller.repaired(len(repairs[0][1]))
             repairs = tuple(each for each in repairs if self._pays(each, now))
         if controller.repairs_silence:
             self._quiet.sent(now, pending=encoder.pending(), interval_s=controller.interval_s)
