@@ -75,6 +75,10 @@ def test_status_shows_what_runs() -> None:
     record = {**figures.to_json(), "server": "203.0.113.5:1", "node": "192.0.2.1:2"}
     StatusFile.of_this_process(state_dir()).write(record, time.time())
     assert "203.0.113.5:1 through 192.0.2.1:2: starting" in call("status").output
+    assert "repair" not in call("status").output
+    record |= {"repair_up": "1 repair per packet over 4: no report", "repair_down": None}
+    StatusFile.of_this_process(state_dir()).write(record, time.time())
+    assert call("status").output.endswith("\n  repair up: 1 repair per packet over 4: no report\n")
     result = call("status", "--json")
     assert result.exit_code == 0
     assert json.loads(result.output)["state"] == "starting"

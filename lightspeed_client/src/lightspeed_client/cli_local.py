@@ -97,6 +97,9 @@ def status(as_json: bool) -> None:
             f" sent {record.get('sent')}, received {record.get('received')}"
             f" (process {record.get('pid')})"
         )
+        for way in ("up", "down"):
+            if record.get(f"repair_{way}"):
+                say(f"  repair {way}: {record[f'repair_{way}']}")
     if not clients:
         if not as_json:
             say("no client is running")
