@@ -41,9 +41,10 @@ class Node:
 async def running(
     *options: str | Path, dev: bool = True, env: Mapping[str, str] | None = None
 ) -> AsyncIterator[Node]:
-    data_port, http_port = free_ports(2)
+    data_port, http_port, control_port = free_ports(3)
     data, http = ("127.0.0.1", data_port), ("127.0.0.1", http_port)
     command = [*NODE, "run", "--data", f"127.0.0.1:{data_port}", "--http", f"127.0.0.1:{http_port}"]
+    command += ["--control", f"127.0.0.1:{control_port}"]
     command += [str(option) for option in options]
     command += ["--dev"] if dev else []
     async with open_child("node", command, env=env) as child:
