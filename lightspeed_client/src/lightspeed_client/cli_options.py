@@ -46,6 +46,8 @@ class HostPort(click.ParamType[Address]):
 class Number(click.FloatRange):
     """A number in a range; `nan`, which is in every range for click, is in none."""
 
+    unit: str = ""
+
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
@@ -55,8 +57,6 @@ class Number(click.FloatRange):
         if number != number:
             self.fail("nan is not a number to use here", param, ctx)
         return number
-
-    unit: str = ""
 
 
 class Percent(Number):

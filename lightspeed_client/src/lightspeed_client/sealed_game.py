@@ -12,14 +12,12 @@ from collections import Counter
 import attrs
 from lightspeed_protocol.errors import WireError
 from lightspeed_protocol.fec.window import WindowDecoder
-from lightspeed_protocol.header import NO_ADDRESSES, Address
+from lightspeed_protocol.header import Address
 from lightspeed_protocol.seal import (
-    SEALED6_BYTES,
-    SEALED_BYTES,
     Opened,
     SealedEnd,
 )
-from lightspeed_protocol.sealed_flow import SealedFlow
+from lightspeed_protocol.sealed_flow import SealedFlow, header_size
 
 from .fec_choice import RepairTerms
 from .flows import NOTHING, Tally
@@ -83,7 +81,7 @@ class SealedGame:
         `late`: it was sealed under the keys before these.
         """
         flow = self._late if late and self._late is not None else self._flow
-        flow.bytes_in += header_bytes(self.label) + len(opened.payload)
+        flow.bytes_in += flow.header_bytes + len(opened.payload)
         try:
             return flow.receive(opened, now)
         except WireError as exc:
@@ -137,8 +135,4 @@ def _tally(flow: SealedFlow) -> Tally:
 
 def room(label: bytes, largest_bytes: int) -> int:
     """Bytes of a game packet that a tunnel packet holds."""
-    return largest_bytes - header_bytes(label)
-
-
-def header_bytes(label: bytes) -> int:
-    return SEALED_BYTES if len(label) == len(NO_ADDRESSES) else SEALED6_BYTES
+    return largest_bytes - header_size(label)

@@ -56,10 +56,6 @@ class Outcome:
         mine, its = attrs.astuple(self), attrs.astuple(other)
         return Outcome(*(a - b for a, b in zip(mine, its, strict=True)))
 
-    def __add__(self, other: Outcome) -> Outcome:
-        mine, its = attrs.astuple(self), attrs.astuple(other)
-        return Outcome(*(a + b for a, b in zip(mine, its, strict=True)))
-
 
 NO_OUTCOME: Final = Outcome()
 
@@ -88,7 +84,6 @@ class SealedFlow:
     sent_feedback: int = 0  # reports and asks
     bytes_out: int = 0
     payload_bytes_out: int = 0
-    repair_bytes_out: int = 0  # reports and asks included
     bytes_in: int = 0
     payload_bytes_in: int = 0
     received: int = 0  # source packets that came or were recovered
@@ -218,7 +213,6 @@ class SealedFlow:
         )
         self.sent_repair += 1
         self.bytes_out += len(datagram)
-        self.repair_bytes_out += len(datagram)
         return datagram
 
     def _feedback(self, fec_field: bytes, body: bytes, now: float) -> bytes:
@@ -229,7 +223,6 @@ class SealedFlow:
         )
         self.sent_feedback += 1
         self.bytes_out += len(datagram)
-        self.repair_bytes_out += len(datagram)
         return datagram
 
     # -- receiving ---------------------------------------------------------------------
